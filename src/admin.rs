@@ -1,0 +1,1 @@
+//! HTTP for operators: /livez, /readyz, /metrics.

@@ -1,0 +1,1 @@
+//! Composition root of the driver: the only file that names concrete types.

@@ -1,0 +1,1 @@
+//! kubelet's side: CSI Identity and Node, and plugin registration.

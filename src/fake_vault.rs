@@ -1,0 +1,1 @@
+//! A fake Vault for the demo, the tests and the bench.

@@ -1,0 +1,1 @@
+//! The kernel's side: mounts and serves.

@@ -1,0 +1,1 @@
+//! A volume's life: publish, republish, unpublish.
