@@ -4,7 +4,10 @@
 //! nothing later reads the attributes again. Parsing returns every mistake at once.
 
 pub mod attributes;
+mod file;
 pub mod mistake;
+mod names;
+pub mod values;
 
 use std::time::Duration;
 

@@ -33,9 +33,6 @@ pub struct SecretRequest {
 impl SecretRequest {
     /// A plain read of `path`.
     pub fn read(path: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            ..Self::default()
-        }
+        Self { path: path.into(), ..Self::default() }
     }
 }

@@ -27,21 +27,11 @@ impl SecretResponse {
     pub fn parse(body: SecretBytes, kv2: bool) -> Result<Self, JsonError> {
         let envelope = Json::parse(body.expose())?;
         let terms = LeaseTerms {
-            id: envelope
-                .get("lease_id")
-                .and_then(Json::as_str)
-                .unwrap_or_default()
-                .to_owned(),
+            id: envelope.get("lease_id").and_then(Json::as_str).unwrap_or_default().to_owned(),
             duration: std::time::Duration::from_secs(
-                envelope
-                    .get("lease_duration")
-                    .and_then(Json::as_u64)
-                    .unwrap_or_default(),
+                envelope.get("lease_duration").and_then(Json::as_u64).unwrap_or_default(),
             ),
-            renewable: envelope
-                .get("renewable")
-                .and_then(Json::as_bool)
-                .unwrap_or_default(),
+            renewable: envelope.get("renewable").and_then(Json::as_bool).unwrap_or_default(),
         };
         let version = envelope
             .get("data")
@@ -49,12 +39,7 @@ impl SecretResponse {
             .and_then(|metadata| metadata.get("version"))
             .and_then(Json::as_u64)
             .filter(|_| kv2);
-        Ok(Self {
-            terms,
-            version,
-            kv2,
-            body,
-        })
+        Ok(Self { terms, version, kv2, body })
     }
 
     /// The whole envelope, as Vault sent it.
@@ -70,5 +55,15 @@ impl SecretResponse {
         let mut envelope = Json::parse(self.body.expose())?;
         let mut data = envelope.take("data");
         Ok(if self.kv2 { data.take("data") } else { data })
+    }
+
+    /// Whether both answers hold the same secret: Vault gives every answer a new `request_id`.
+    pub fn same_secret(&self, other: &Self) -> bool {
+        let data =
+            |response: &Self| Json::parse(response.envelope()).map(|mut had| had.take("data"));
+        match (data(self), data(other)) {
+            (Ok(one), Ok(other)) => one == other,
+            _ => false,
+        }
     }
 }

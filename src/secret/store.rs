@@ -154,6 +154,12 @@ pub enum StoreError {
         /// The transport's text.
         said: String,
     },
+    /// The connection ended before the whole answer had come. A write may have been acted on.
+    #[error("the connection to Vault broke: {said}")]
+    Broken {
+        /// The transport's text.
+        said: String,
+    },
     /// No answer within the connection's timeout. A write may have been acted on.
     #[error("Vault did not answer within {after:?}")]
     Timeout {
@@ -189,6 +195,7 @@ impl StoreError {
             | Self::Sealed { .. }
             | Self::Failed { .. }
             | Self::Unreachable { .. }
+            | Self::Broken { .. }
             | Self::Timeout { .. } => true,
             Self::BadRequest { .. }
             | Self::Denied { .. }
@@ -196,6 +203,25 @@ impl StoreError {
             | Self::Tls { .. }
             | Self::Malformed { .. }
             | Self::TooLarge { .. } => false,
+        }
+    }
+
+    /// One word for it, for labels of metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::BadRequest { .. } => "bad_request",
+            Self::Denied { .. } => "denied",
+            Self::Missing { .. } => "missing",
+            Self::Lagging { .. } => "lagging",
+            Self::Throttled { .. } => "throttled",
+            Self::Sealed { .. } => "sealed",
+            Self::Failed { .. } => "failed",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Broken { .. } => "broken",
+            Self::Timeout { .. } => "timeout",
+            Self::Tls { .. } => "tls",
+            Self::Malformed { .. } => "malformed",
+            Self::TooLarge { .. } => "too_large",
         }
     }
 }
