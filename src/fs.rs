@@ -8,5 +8,11 @@
 //! /..<generation>/db.env  /..<generation>/tls/app.crt  /.keyhole/status.json (not listed)
 //! ```
 
+pub mod attr;
+pub mod error;
 pub mod files;
+pub mod node;
 pub mod serve;
+mod status;
+mod tree;
+mod versions;

@@ -1,12 +1,11 @@
 //! Ports of this room: where contents come from, who is asking, and what shows the files to a pod.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::identity::pod::PodUid;
+use crate::identity::cgroup::Caller;
 
 /// Port: brings the content of a file (by its index in the volume's spec) into [`super::files`].
 #[async_trait]
@@ -20,15 +19,6 @@ pub trait Callers: Send + Sync + 'static {
     /// Who the thread `tid` (in the driver's pid namespace) is; the kernel holds it still until the
     /// request that it made is answered.
     fn caller(&self, tid: u32) -> Caller;
-}
-
-/// Who made a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Caller {
-    /// The pod whose cgroup the thread is in; `None` for the host's own processes.
-    pub pod: Option<PodUid>,
-    /// Container id, when the cgroup names one.
-    pub container: Option<String>,
 }
 
 /// What the gate does with an open from outside the volume's pod.
@@ -72,6 +62,9 @@ pub trait Mounted: Send + Sync + 'static {
     /// the same volume is being handled on this thread.
     fn switched(&self);
 
+    /// Tells the kernel to drop its pages of inodes whose bytes are gone.
+    fn forget(&self, nodes: Vec<super::node::NodeId>);
+
     /// Detach, invalidate, abort the connection, wait for the session thread, close every copy of
     /// the device: afterwards a leaked bind mount reads ENOTCONN. Idempotent; never waits for a
     /// reader. The directory is removed too.
@@ -110,10 +103,4 @@ pub enum MountError {
         /// The kernel's word.
         source: std::io::Error,
     },
-}
-
-/// The device of a fresh mount, before it is shown anywhere: what a keeper will hold.
-pub struct Device {
-    /// `/dev/fuse`, initialised.
-    pub fuse: OwnedFd,
 }
