@@ -1,23 +1,51 @@
 //! Sessions and leases: what the pods of this node hold of Vault, and until when.
 //!
-//! See [`Leases`] first. Decisions are made by pure state machines, `(state, event, now) -> effects`,
-//! in `session`, `held` and `ledger`; `worker` performs the effects through the port
-//! `secret::store::SecretStore` and feeds the outcomes back. Nobody else calls Vault.
+//! See [`leases::Leases`] first. Decisions are made by pure code that is given the time: `session` and
+//! `secret` (what is due, and what an outcome means), `policy` (again, or not). `fetch` and `worker`
+//! perform what they decide through the port `secret::store::SecretStore`. Nobody else calls Vault.
 //!
 //! ```text
-//! session:  Absent -login-> Live -2/3-> (renew) Live ... -cap, 403, not renewable-> Live, final -> login anew
-//! secret:   Absent -fetch-> Held -2/3 of lease, refresh-> Held (same | changed: a Change is sent)
+//! session:  none -login-> live -2/3-> renewed ... -cap, not renewable, 403-> final -2/3-> login anew
+//! secret:   none -read-> held -2/3 of lease-> renewed ... -cap, gone-> read anew -> Change::Newer
+//!                          |                                  \-- still failing at its end -> Change::Ended
+//!                          \-refresh (no lease)-> read anew -> Change::Newer when it differs
 //! ```
+
+mod fetch;
+mod flight;
+mod holding;
+pub mod leases;
+mod policy;
+mod revocation;
+mod secret;
+mod session;
+mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Moment;
-use crate::identity::session::SessionKey;
-use crate::identity::token::ServiceAccountToken;
 use crate::secret::request::SecretRequest;
 use crate::secret::response::SecretResponse;
 use crate::secret::store::StoreError;
+
+/// Port: hears what is asked of Vault and what is held.
+pub trait Observe: Send + Sync + 'static {
+    /// One request: its kind (`login`, `read`, …), what came of it, how long it took.
+    fn vault_request(
+        &self,
+        connection: &str,
+        kind: &'static str,
+        outcome: &'static str,
+        took: Duration,
+    );
+    /// One renewal of a `session` or a `lease`.
+    fn renewal(&self, kind: &'static str, ok: bool);
+    /// One try to revoke a session.
+    fn revocation(&self, ok: bool);
+    /// How much is held now.
+    fn held(&self, sessions: usize, leases: usize, revocations_waiting: usize);
+}
 
 /// What a volume is told about the secrets it fetched.
 pub enum Change {
@@ -86,4 +114,17 @@ pub enum FetchError {
     /// The volume has ended.
     #[error("the volume has ended")]
     Ended,
+}
+
+impl FetchError {
+    /// What the way to Vault or Vault itself said, if it was asked.
+    fn vault(&self) -> Option<&StoreError> {
+        match self {
+            Self::Login { error } | Self::Read { error, .. } => Some(error),
+            Self::NoToken { .. }
+            | Self::NoConnection { .. }
+            | Self::Deadline { .. }
+            | Self::Ended => None,
+        }
+    }
 }

@@ -1,0 +1,361 @@
+//! What happens when somebody asks: log in if there is no session, read if there is no answer.
+//!
+//! See [`Desk::fetch`] first. However many ask, one login and one read are under way (`flight`); each
+//! waits for as long as it may, the work goes on without it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::lease::flight::Flight;
+use crate::lease::holding::{Holding, State};
+use crate::lease::leases::Desk;
+use crate::lease::policy::{self, Next};
+use crate::lease::secret::Have;
+use crate::lease::session::Live;
+use crate::lease::worker::timed;
+use crate::lease::{FetchError, Held};
+use crate::secret::request::{SecretRequest, Verb};
+use crate::secret::store::{Mount, SecretStore, StoreError};
+
+/// After a 403 a token is asked whether it lives, not more often than this.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// For how long a refused login is the answer to whoever asks again.
+const REMEMBERED: Duration = Duration::from_secs(1);
+/// With less time than this left nothing new is started.
+const TOO_SHORT: Duration = Duration::from_millis(50);
+
+impl Desk {
+    /// The answer to `request`, within `budget`.
+    pub(super) async fn fetch(
+        self: &Arc<Self>,
+        holding: &Arc<Holding>,
+        request: &SecretRequest,
+        budget: Duration,
+    ) -> Result<Held, FetchError> {
+        let deadline = self.clock.now() + budget;
+        loop {
+            let flight = match self.look(holding, request, deadline) {
+                Look::Answer(answer) => return *answer,
+                Look::Wait(flight) => flight,
+            };
+            let left = deadline.saturating_since(self.clock.now());
+            match tokio::time::timeout(left, flight.join()).await {
+                // It was started by somebody with less time than we have.
+                Ok(Some(Err(FetchError::Deadline { last }))) => {
+                    if self.clock.now() + TOO_SHORT >= deadline {
+                        return Err(FetchError::Deadline { last });
+                    }
+                }
+                Ok(Some(outcome)) => return outcome,
+                Ok(None) => return Err(FetchError::Ended),
+                Err(_) => return Err(FetchError::Deadline { last: None }),
+            }
+        }
+    }
+
+    fn look(
+        self: &Arc<Self>,
+        holding: &Arc<Holding>,
+        request: &SecretRequest,
+        deadline: Moment,
+    ) -> Look {
+        let now = self.clock.now();
+        let mut state = holding.state();
+        let State { secrets, .. } = &mut *state;
+        let secret = secrets.entry(request.clone()).or_default();
+        if let Some(flight) = &secret.flight {
+            return Look::Wait(flight.clone());
+        }
+        if let Some(error) = secret.remembered(now) {
+            return Look::Answer(Box::new(Err(error)));
+        }
+        let have = secret.have.as_ref().map(|have| (have.session, have));
+        if let Some((number, _)) = have {
+            let ends = state.session_ends(number, now);
+            let have = state.secrets.get(request).and_then(|secret| secret.have.as_ref());
+            let held = have.map(|have| have.held(ends));
+            if let Some(held) = held.filter(|held| held.ends.is_none_or(|ends| now < ends)) {
+                return Look::Answer(Box::new(Ok(held)));
+            }
+        }
+        let (desk, shared, wanted) = (Arc::clone(self), Arc::clone(holding), request.clone());
+        let flight =
+            Flight::start(async move { desk.read_flight(&shared, &wanted, deadline).await });
+        if let Some(secret) = state.secrets.get_mut(request) {
+            secret.flight = Some(flight.clone());
+        }
+        Look::Wait(flight)
+    }
+
+    async fn read_flight(
+        self: &Arc<Self>,
+        holding: &Arc<Holding>,
+        request: &SecretRequest,
+        deadline: Moment,
+    ) -> Result<Held, FetchError> {
+        let outcome = self.read(holding, request, deadline).await;
+        let now = self.clock.now();
+        let mut state = holding.state();
+        let outcome = outcome.map(|have| {
+            let ends = state.session_ends(have.session, now);
+            let held = have.held(ends);
+            if let Some(secret) = state.secrets.get_mut(request) {
+                secret.have = Some(have);
+            }
+            held
+        });
+        if let Some(secret) = state.secrets.get_mut(request) {
+            secret.flight = None;
+            let passing = matches!(outcome, Err(FetchError::Deadline { .. }));
+            secret.remember(outcome.as_ref().err().filter(|_| !passing).cloned(), now);
+        }
+        self.count(&mut state);
+        drop(state);
+        holding.replan.notify_one();
+        outcome
+    }
+
+    /// Reads until there is an answer, a no that stays a no, or no time left.
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        holding: &Arc<Holding>,
+        request: &SecretRequest,
+        deadline: Moment,
+    ) -> Result<Have, FetchError> {
+        let mut tries = 0;
+        loop {
+            let live = self.session(holding, deadline).await?;
+            let asked = self.clock.now();
+            tries += 1;
+            let error = match self.ask(holding, &live, request).await {
+                Ok(response) => return Ok(Have::new(response, live.number, asked)),
+                Err(Asked::Gone(error)) => return Err(error),
+                Err(Asked::Vault(error)) => error,
+            };
+            let now = self.clock.now();
+            let denied = matches!(error, StoreError::Denied { .. });
+            if denied && self.is_dead(holding, &live).await {
+                continue;
+            }
+            let write = request.verb == Verb::Write;
+            let failure = FetchError::Read { path: request.path.clone(), error: error.clone() };
+            match policy::after_read(&error, write, tries, now, deadline) {
+                Next::Again(wait) => tokio::time::sleep(wait).await,
+                Next::Stop => return Err(failure),
+                Next::TooLate => {
+                    return Err(FetchError::Deadline { last: Some(Box::new(failure)) });
+                }
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        holding: &Holding,
+        live: &Live,
+        request: &SecretRequest,
+    ) -> Result<Arc<crate::secret::response::SecretResponse>, Asked> {
+        let store = self.store(holding).map_err(Asked::Gone)?;
+        let mount = match request.verb {
+            Verb::Write => Mount { path: String::new(), kv2: false },
+            Verb::Read => {
+                self.mount_of(holding, live, &*store, &request.path).await.map_err(Asked::Vault)?
+            }
+        };
+        let asked = store.read(&holding.key, &live.session.token, &mount, request);
+        let response = timed(&*self.observe, &holding.key, "read", asked).await;
+        response.map(Arc::new).map_err(Asked::Vault)
+    }
+
+    /// The engine that serves `path`: asked once for each.
+    pub(super) async fn mount_of(
+        &self,
+        holding: &Holding,
+        live: &Live,
+        store: &dyn SecretStore,
+        path: &str,
+    ) -> Result<Mount, StoreError> {
+        if let Some(mount) = holding.state().mount_of(path) {
+            return Ok(mount);
+        }
+        let turn = holding.asking_mounts.lock().await;
+        if let Some(mount) = holding.state().mount_of(path) {
+            return Ok(mount);
+        }
+        let asked = store.mount_of(&holding.key, &live.session.token, path);
+        let mount = timed(&*self.observe, &holding.key, "mount", asked).await?;
+        let mut state = holding.state();
+        if mount.path.is_empty() {
+            state.unmounted.push(path.to_owned());
+        } else {
+            state.mounts.push(mount.clone());
+        }
+        drop(state);
+        drop(turn);
+        Ok(mount)
+    }
+
+    /// After a 403: whether it is the token that died, and not a policy that says no. Asks Vault at
+    /// most every ten seconds, so that a policy's no never becomes a loop of logins.
+    async fn is_dead(&self, holding: &Holding, live: &Live) -> bool {
+        let now = self.clock.now();
+        {
+            let mut state = holding.state();
+            let current = state.live.as_ref().is_some_and(|had| had.number == live.number);
+            if !current {
+                // Somebody found that out already, and there is a successor or will be.
+                return true;
+            }
+            if state.probed.is_some_and(|at| now.saturating_since(at) < PROBE_EVERY) {
+                return false;
+            }
+            state.probed = Some(now);
+        }
+        let Ok(store) = self.store(holding) else {
+            return false;
+        };
+        let asked = store.renew_session(&holding.key, &live.session.token, live.increment());
+        let alive = timed(&*self.observe, &holding.key, "renew", asked).await;
+        if !matches!(alive, Err(StoreError::Denied { .. })) {
+            return false;
+        }
+        let mut state = holding.state();
+        if state.live.as_ref().is_some_and(|had| had.number == live.number) {
+            state.live = None;
+        }
+        true
+    }
+
+    /// A session that lives; logs in when there is none.
+    pub(super) async fn session(
+        self: &Arc<Self>,
+        holding: &Arc<Holding>,
+        deadline: Moment,
+    ) -> Result<Live, FetchError> {
+        loop {
+            let now = self.clock.now();
+            let flight = {
+                let mut state = holding.state();
+                if let Some(live) = state.live.as_ref().filter(|live| !live.is_over(now)) {
+                    return Ok(live.clone());
+                }
+                match &state.login {
+                    Some(flight) => flight.clone(),
+                    None => {
+                        let recent = state
+                            .login_failed
+                            .as_ref()
+                            .filter(|(at, _)| now.saturating_since(*at) < REMEMBERED);
+                        if let Some((_, error)) = recent {
+                            return Err(error.clone());
+                        }
+                        let (desk, shared) = (Arc::clone(self), Arc::clone(holding));
+                        let flight =
+                            Flight::start(
+                                async move { desk.login_flight(&shared, deadline).await },
+                            );
+                        state.login = Some(flight.clone());
+                        flight
+                    }
+                }
+            };
+            let left = deadline.saturating_since(now);
+            match tokio::time::timeout(left, flight.join()).await {
+                Ok(Some(Ok(()))) => {}
+                Ok(Some(Err(FetchError::Deadline { last }))) => {
+                    if self.clock.now() + TOO_SHORT >= deadline {
+                        return Err(FetchError::Deadline { last });
+                    }
+                }
+                Ok(Some(Err(error))) => return Err(error),
+                Ok(None) => return Err(FetchError::Ended),
+                Err(_) => return Err(FetchError::Deadline { last: None }),
+            }
+        }
+    }
+
+    pub(super) async fn login_flight(
+        self: &Arc<Self>,
+        holding: &Arc<Holding>,
+        deadline: Moment,
+    ) -> Result<(), FetchError> {
+        let outcome = self.log_in(holding, deadline).await;
+        let now = self.clock.now();
+        let mut state = holding.state();
+        state.login = None;
+        state.login_failed = match &outcome {
+            Err(error) if !matches!(error, FetchError::Deadline { .. }) => {
+                Some((now, error.clone()))
+            }
+            _ => None,
+        };
+        let (session, asked) = outcome?;
+        state.logins += 1;
+        let live = Live::new(state.logins, session, asked);
+        if state.volumes.is_empty() {
+            // The volume ended while Vault made the token: it is ours to end.
+            drop(state);
+            self.revoke(holding, &live);
+            return Err(FetchError::Ended);
+        }
+        if let Some(old) = state.live.replace(live) {
+            state.retired.push((old, now));
+        }
+        self.count(&mut state);
+        let worked = std::mem::replace(&mut state.worked, true);
+        drop(state);
+        if worked {
+            holding.replan.notify_one();
+        } else {
+            Arc::clone(self).start_work(Arc::clone(holding));
+        }
+        Ok(())
+    }
+
+    async fn log_in(
+        &self,
+        holding: &Holding,
+        deadline: Moment,
+    ) -> Result<(crate::secret::store::Session, Moment), FetchError> {
+        let mut tries = 0;
+        loop {
+            let wall = self.clock.wall();
+            let token = holding.state().token.clone().filter(|token| token.expires > wall);
+            let audience = &holding.key.audience;
+            let token = token.ok_or_else(|| FetchError::NoToken { audience: audience.clone() })?;
+            let store = self.store(holding)?;
+            let asked = self.clock.now();
+            tries += 1;
+            let login = store.login(&holding.key, &token);
+            let error = match timed(&*self.observe, &holding.key, "login", login).await {
+                Ok(session) => return Ok((session, asked)),
+                Err(error) => error,
+            };
+            let failure = FetchError::Login { error: error.clone() };
+            match policy::after_login(&error, tries, self.clock.now(), deadline) {
+                Next::Again(wait) => tokio::time::sleep(wait).await,
+                Next::Stop => return Err(failure),
+                Next::TooLate => {
+                    return Err(FetchError::Deadline { last: Some(Box::new(failure)) });
+                }
+            }
+        }
+    }
+
+    pub(super) fn store(&self, holding: &Holding) -> Result<Arc<dyn SecretStore>, FetchError> {
+        let connection = &holding.key.connection;
+        let store = self.stores.store(connection);
+        store.ok_or_else(|| FetchError::NoConnection { connection: connection.clone() })
+    }
+}
+
+enum Look {
+    Answer(Box<Result<Held, FetchError>>),
+    Wait(Flight<Result<Held, FetchError>>),
+}
+
+enum Asked {
+    Vault(StoreError),
+    Gone(FetchError),
+}
