@@ -1,1 +1,6 @@
-//! What we know of this machine: cgroups of callers.
+//! The host's side: who a thread is, and the audit line.
+//!
+//! See [`callers`] first. Adapters: they read /proc and log; they decide nothing.
+
+pub mod audit;
+pub mod callers;

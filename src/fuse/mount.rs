@@ -1,0 +1,174 @@
+//! mount(2), by the new mount API: a superblock of our own device, moved to where kubelet wants it.
+//!
+//! See [`Superblock::create`] first. The superblock is writable and the mount is not, so that a later
+//! private mount of the same superblock can rotate `..data` by a rename that inotify sees. Targets are
+//! reached from the kubelet directory without links: a pod that could place one there must not move us.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+};
+
+use crate::fs::serve::MountError;
+
+/// What containers may read where SELinux is on, given at mount: kubelet then needs no relabelling.
+const CONTEXT: &str = "system_u:object_r:container_file_t:s0";
+/// A folder, without links on the way and without leaving where the way began.
+const PLAIN: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Names a step for whoever reads the pod's event.
+pub(super) fn host(step: &'static str) -> impl FnOnce(rustix::io::Errno) -> MountError {
+    move |errno| MountError::Host { step, source: errno.into() }
+}
+
+/// The device that the kernel's requests come from.
+pub(super) fn open_device() -> Result<OwnedFd, MountError> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    openat(CWD, "/dev/fuse", flags, Mode::empty()).map_err(host("open /dev/fuse"))
+}
+
+/// A FUSE superblock that is mounted nowhere yet.
+pub(super) struct Superblock(OwnedFd);
+
+impl Superblock {
+    /// Makes it; from now on the kernel waits at `device` for the answer to INIT.
+    pub(super) fn create(device: BorrowedFd<'_>) -> Result<Self, MountError> {
+        let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC).map_err(host("fsopen(fuse)"))?;
+        let fd = device.as_raw_fd().to_string();
+        let options = [
+            ("source", "keyhole"),
+            ("subtype", "keyhole"),
+            ("fd", &fd),
+            ("rootmode", "40000"),
+            ("user_id", "0"),
+            ("group_id", "0"),
+        ];
+        let selinux = Path::new("/sys/fs/selinux/enforce").exists();
+        for (key, value) in options.into_iter().chain(selinux.then_some(("context", CONTEXT))) {
+            fsconfig_set_string(&context, key, value).map_err(host("fsconfig"))?;
+        }
+        // The kernel checks modes and owners itself; the pod's users are not ours.
+        for flag in ["allow_other", "default_permissions"] {
+            fsconfig_set_flag(&context, flag).map_err(host("fsconfig"))?;
+        }
+        fsconfig_create(&context).map_err(host("create the FUSE superblock"))?;
+        Ok(Self(context))
+    }
+
+    /// A read-only mount of it that is attached nowhere.
+    pub(super) fn detached(&self) -> Result<OwnedFd, MountError> {
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        fsmount(&self.0, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(host("fsmount"))
+    }
+}
+
+/// Attaches a detached mount to a folder.
+pub(super) fn attach(mount: &OwnedFd, folder: &OwnedFd) -> Result<(), MountError> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", folder, "", flags).map_err(host("move the mount to its target"))
+}
+
+/// Takes away whatever is mounted on top at `target`; fine when nothing is.
+pub(super) fn detach(target: &Path) -> Result<(), MountError> {
+    match unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
+        Err(errno) => Err(host("detach the mount")(errno)),
+    }
+}
+
+/// The kubelet directory: every target lies below it.
+pub(super) struct Below {
+    given: PathBuf,
+    real: PathBuf,
+    root: OwnedFd,
+}
+
+impl Below {
+    pub(super) fn new(given: PathBuf) -> Result<Self, MountError> {
+        let open = |path: &Path| openat(CWD, path, FOLDER, Mode::empty());
+        let root = open(&given).map_err(host("open the kubelet directory"))?;
+        let real = given
+            .canonicalize()
+            .map_err(|source| MountError::Host { step: "find the kubelet directory", source })?;
+        Ok(Self { given, real, root })
+    }
+
+    fn outside(&self, target: &Path, why: &str) -> MountError {
+        MountError::Outside {
+            target: target.display().to_string(),
+            root: self.given.display().to_string(),
+            why: why.to_owned(),
+        }
+    }
+
+    fn relative<'a>(&self, target: &'a Path) -> Result<&'a Path, MountError> {
+        let below = target.strip_prefix(&self.given).or_else(|_| target.strip_prefix(&self.real));
+        let relative = below.map_err(|_| self.outside(target, "it lies elsewhere"))?;
+        let plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
+        if !plain || relative.as_os_str().is_empty() {
+            return Err(self.outside(target, "it has no plain name"));
+        }
+        Ok(relative)
+    }
+
+    /// The target as mountinfo names it.
+    pub(super) fn real(&self, target: &Path) -> Result<PathBuf, MountError> {
+        Ok(self.real.join(self.relative(target)?))
+    }
+
+    /// Opens the target (the topmost mount on it, if any); `None` when it does not exist.
+    pub(super) fn open(&self, target: &Path) -> Result<Option<OwnedFd>, MountError> {
+        let relative = self.relative(target)?;
+        match openat2(&self.root, relative, FOLDER, Mode::empty(), PLAIN) {
+            Ok(folder) => Ok(Some(folder)),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(rustix::io::Errno::LOOP) => Err(self.outside(target, "it leads through a link")),
+            Err(rustix::io::Errno::NOTDIR) => Err(self.outside(target, "it is no folder")),
+            Err(rustix::io::Errno::XDEV) => Err(self.outside(target, "it leads out of it")),
+            Err(errno) => Err(host("open the target")(errno)),
+        }
+    }
+
+    /// Opens the target and makes it first if it does not exist; kubelet makes its parent.
+    pub(super) fn make(&self, target: &Path) -> Result<OwnedFd, MountError> {
+        if let Some(folder) = self.open(target)? {
+            return Ok(folder);
+        }
+        let (parent, name) = target.parent().zip(target.file_name()).unzip();
+        let parent = parent.filter(|parent| *parent != self.given && *parent != self.real);
+        let parent = match parent {
+            Some(parent) => {
+                let missing = || host("open the target's parent")(rustix::io::Errno::NOENT);
+                self.open(parent)?.ok_or_else(missing)?
+            }
+            None => self
+                .root
+                .try_clone()
+                .map_err(|source| MountError::Host { step: "open the target's parent", source })?,
+        };
+        match mkdirat(&parent, name.unwrap_or_default(), Mode::from_raw_mode(0o750)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(errno) => return Err(host("make the target folder")(errno)),
+        }
+        let gone = || host("open the target")(rustix::io::Errno::NOENT);
+        self.open(target)?.ok_or_else(gone)
+    }
+}
+
+/// Removes the folder that a mount was on; fine when it is gone or holds something.
+pub(super) fn remove(target: &Path) {
+    if let Err(error) = std::fs::remove_dir(target)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::debug!(target = %target.display(), %error, "the mount's folder stays");
+    }
+}

@@ -1,0 +1,136 @@
+//! [`AuditLog`]: one line per open, under the target `audit`; repeats within a minute are counted.
+//!
+//! A program that opens the same file a thousand times a second must not flood the log: the first open
+//! is told at once, and the next line after the pause tells how many there were.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::clock::{Clock, Moment};
+use crate::fs::files::{Audit, Open, Outcome};
+use crate::telemetry::metrics::Metrics;
+
+/// How long repeats of one open are only counted.
+const PAUSE: Duration = Duration::from_secs(60);
+/// How many different opens are known at once; beyond, all are forgotten and told anew.
+const MOST: usize = 16_384;
+
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    pod: String,
+    container: Option<String>,
+    uid: u32,
+    file: String,
+    version: Option<u32>,
+    outcome: Outcome,
+}
+
+struct Seen {
+    told: Moment,
+    repeats: u64,
+}
+
+/// The audit as lines of the log.
+pub struct AuditLog {
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    seen: Mutex<HashMap<Key, Seen>>,
+}
+
+impl AuditLog {
+    /// Nothing was seen yet.
+    pub fn new(clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        Self { clock, metrics, seen: Mutex::default() }
+    }
+
+    /// Counts the open; how many repeats to tell with it, or `None` to tell nothing now.
+    fn due(&self, key: Key) -> Option<u64> {
+        let now = self.clock.now();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(had) = seen.get_mut(&key) {
+            if now.saturating_since(had.told) < PAUSE {
+                had.repeats += 1;
+                return None;
+            }
+            had.told = now;
+            return Some(std::mem::take(&mut had.repeats));
+        }
+        if seen.len() >= MOST {
+            seen.clear();
+        }
+        seen.insert(key, Seen { told: now, repeats: 0 });
+        Some(0)
+    }
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Served => "served",
+        Outcome::Audited => "audited",
+        Outcome::Denied => "denied",
+        Outcome::Failed => "failed",
+    }
+}
+
+impl Audit for AuditLog {
+    fn opened(&self, open: &Open<'_>) {
+        let outcome = word(open.outcome);
+        self.metrics.open(outcome);
+        let key = Key {
+            pod: open.pod.to_string(),
+            container: open.caller.container.clone(),
+            uid: open.uid,
+            file: open.file.to_owned(),
+            version: open.version,
+            outcome: open.outcome,
+        };
+        let Some(repeats) = self.due(key) else { return };
+        let exe = std::fs::read_link(format!("/proc/{}/exe", open.tid));
+        let exe = exe.map(|path| path.display().to_string()).unwrap_or_default();
+        let by = open.caller.pod.as_ref().map_or("host", |pod| pod.as_str());
+        let container = open.caller.container.as_deref().unwrap_or_default();
+        let (pod, file, uid, version) = (open.pod.as_str(), open.file, open.uid, open.version);
+        if matches!(open.outcome, Outcome::Denied | Outcome::Audited) {
+            tracing::warn!(target: "audit", pod, file, by, container, exe, uid, version, outcome, repeats, "open from outside the pod");
+        } else {
+            tracing::info!(target: "audit", pod, file, by, container, exe, uid, version, outcome, repeats, "open");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Hand(Mutex<Duration>);
+
+    impl Clock for Hand {
+        fn now(&self) -> Moment {
+            Moment::since_boot(*self.0.lock().unwrap())
+        }
+
+        fn wall(&self) -> std::time::SystemTime {
+            std::time::SystemTime::UNIX_EPOCH
+        }
+    }
+
+    fn key(file: &str) -> Key {
+        let (pod, file) = ("p".to_owned(), file.to_owned());
+        Key { pod, container: None, uid: 0, file, version: Some(1), outcome: Outcome::Served }
+    }
+
+    #[test]
+    fn repeats_are_counted_and_told_after_the_pause() {
+        let hand = Arc::new(Hand(Mutex::default()));
+        let log = AuditLog::new(Arc::clone(&hand) as Arc<dyn Clock>, Metrics::new());
+        assert_eq!(log.due(key("a")), Some(0));
+        assert_eq!(log.due(key("b")), Some(0), "another file is told at once");
+        for _ in 0..5 {
+            assert_eq!(log.due(key("a")), None);
+        }
+        *hand.0.lock().unwrap() = PAUSE;
+        assert_eq!(log.due(key("a")), Some(5));
+        assert_eq!(log.due(key("a")), None);
+    }
+}
