@@ -3,12 +3,18 @@
 //! See [`Config`] first; `file` reads it from YAML and finds every mistake with its line. A pod never
 //! supplies an address: it names a connection of this file.
 
+pub mod file;
+pub mod globs;
+mod section;
+pub mod watch;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::fs::serve::Gate;
 use crate::identity::session::AuthMethod;
+use crate::spec::attributes::{ConnectionDefaults, Defaults};
 
 /// The configuration file, checked and defaulted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,4 +74,36 @@ pub struct Budget {
     pub in_flight: u32,
     /// Requests per second, averaged over a second; 200.
     pub per_second: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(2), request: Duration::from_secs(5) }
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { in_flight: 64, per_second: 200 }
+    }
+}
+
+impl Config {
+    /// The connection of this name.
+    pub fn connection(&self, name: &str) -> Option<&Connection> {
+        self.vaults.get(name)
+    }
+
+    /// What volumes get that do not say otherwise.
+    pub fn defaults(&self) -> Defaults {
+        let connections = self.vaults.iter().map(|(name, connection)| {
+            let defaults = ConnectionDefaults {
+                namespace: connection.namespace.clone(),
+                auth_method: connection.auth_method,
+                auth_path: connection.auth_path.clone(),
+            };
+            (name.clone(), defaults)
+        });
+        Defaults { connection: self.default_vault.clone(), connections: connections.collect() }
+    }
 }

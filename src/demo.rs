@@ -1,1 +1,9 @@
-//! The demo: everything on one machine.
+//! The demo.
+
+/// Not built yet.
+///
+/// # Errors
+/// Always.
+pub fn run(_: &crate::cli::DemoOptions) -> anyhow::Result<()> {
+    anyhow::bail!("not yet")
+}
