@@ -3,6 +3,7 @@
 //! See [`serve`] first, then [`node`], where each call is parse -> use case -> status. Not served: the
 //! Controller (volumes are inline), staging, statistics (kubelet would stat every volume) and expansion.
 
+pub mod client;
 pub mod identity;
 mod inflight;
 pub mod node;

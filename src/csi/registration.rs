@@ -82,6 +82,7 @@ pub(super) async fn serve(
         let server = Server::builder()
             .add_service(RegistrationServer::new(service))
             .serve_with_incoming_shutdown(socket.incoming()?, end.clone().cancelled_owned());
+        tracing::info!(socket = %path.display(), "kubelet may register us");
         let server = tokio::spawn(server);
         tokio::select! {
             () = stop.cancelled() => {}

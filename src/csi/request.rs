@@ -15,7 +15,7 @@ use crate::volume::publish::{PublishRequest, UnpublishRequest};
 
 /// Where kubelet puts the tokens: in `secrets` since Kubernetes 1.35, else in `volume_context`.
 /// <https://kubernetes-csi.github.io/docs/token-requests.html>
-const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
+pub(super) const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
 /// The most bytes that all attributes of a volume may have.
 const MAX_ATTRIBUTES: usize = 64 * 1024;
 

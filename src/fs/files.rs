@@ -68,8 +68,6 @@ pub struct Open<'a> {
     pub caller: &'a Caller,
     /// The thread, in the driver's pid namespace.
     pub tid: u32,
-    /// The user id.
-    pub uid: u32,
     /// The file's name in the volume.
     pub file: &'a str,
     /// The version of the content, if there was one.
@@ -102,8 +100,6 @@ pub trait Audit: Send + Sync + 'static {
 pub struct Asker {
     /// The thread, in the driver's pid namespace.
     pub tid: u32,
-    /// The user id.
-    pub uid: u32,
 }
 
 /// The files of one volume.

@@ -2,10 +2,11 @@
 //!
 //! Never a value, never a field's name beyond what the pod's own attributes say.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::clock::timestamp;
 use crate::fs::versions::Versions;
 use crate::identity::pod::PodUid;
 use crate::spec::VolumeSpec;
@@ -63,11 +64,11 @@ pub(super) fn text(
         File {
             name: &file.name,
             path: &file.secret.path,
-            fetched: from.map(|from| rfc3339(from.fetched)),
+            fetched: from.map(|from| timestamp(from.fetched)),
             version: from.and_then(|from| from.version),
             leased: from.map(|from| from.lease),
-            ends: from.and_then(|from| from.ends).map(rfc3339),
-            error: error.map(|had| Told { at: rfc3339(had.at), reason: &had.reason }),
+            ends: from.and_then(|from| from.ends).map(timestamp),
+            error: error.map(|had| Told { at: timestamp(had.at), reason: &had.reason }),
         }
     });
     let status = Status {
@@ -78,43 +79,11 @@ pub(super) fn text(
         files: files.collect(),
         warnings: warnings
             .iter()
-            .map(|had| Told { at: rfc3339(had.at), reason: &had.reason })
+            .map(|had| Told { at: timestamp(had.at), reason: &had.reason })
             .collect(),
     };
     // Text and numbers always serialize.
     let mut text = serde_json::to_vec_pretty(&status).unwrap_or_default();
     text.push(b'\n');
     text
-}
-
-/// `2026-11-24T13:00:00Z`.
-fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    let (days, second) = (since / 86_400, since % 86_400);
-    // Counting years from March, so that the leap day comes last.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn times_are_written_as_they_are_read(seconds in 0_u64..4_000_000_000) {
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-            prop_assert_eq!(crate::identity::token::rfc3339(&rfc3339(time)), Some(time));
-        }
-    }
 }

@@ -15,7 +15,7 @@ pub(super) fn number(node: NodeId) -> INodeNo {
 }
 
 pub(super) fn asker(request: &Request) -> Asker {
-    Asker { tid: request.pid(), uid: request.uid() }
+    Asker { tid: request.pid() }
 }
 
 pub(super) fn kind(kind: Kind) -> FileType {

@@ -4,6 +4,7 @@
 //! is told at once, and the next line after the pause tells how many there were.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const MOST: usize = 16_384;
 struct Key {
     pod: String,
     container: Option<String>,
-    uid: u32,
+    uid: Option<u32>,
     file: String,
     version: Option<u32>,
     outcome: Outcome,
@@ -73,6 +74,13 @@ fn word(outcome: Outcome) -> &'static str {
     }
 }
 
+/// The thread's user, as the host numbers it. The request does not tell: on a mount that may be id-mapped
+/// the kernel leaves it out of all requests that create nothing.
+/// <https://docs.kernel.org/filesystems/idmappings.html>
+fn user(tid: u32) -> Option<u32> {
+    std::fs::metadata(format!("/proc/{tid}")).ok().map(|process| process.uid())
+}
+
 impl Audit for AuditLog {
     fn opened(&self, open: &Open<'_>) {
         let outcome = word(open.outcome);
@@ -80,17 +88,18 @@ impl Audit for AuditLog {
         let key = Key {
             pod: open.pod.to_string(),
             container: open.caller.container.clone(),
-            uid: open.uid,
+            uid: user(open.tid),
             file: open.file.to_owned(),
             version: open.version,
             outcome: open.outcome,
         };
+        let uid = key.uid;
         let Some(repeats) = self.due(key) else { return };
         let exe = std::fs::read_link(format!("/proc/{}/exe", open.tid));
         let exe = exe.map(|path| path.display().to_string()).unwrap_or_default();
         let by = open.caller.pod.as_ref().map_or("host", |pod| pod.as_str());
         let container = open.caller.container.as_deref().unwrap_or_default();
-        let (pod, file, uid, version) = (open.pod.as_str(), open.file, open.uid, open.version);
+        let (pod, file, version) = (open.pod.as_str(), open.file, open.version);
         if matches!(open.outcome, Outcome::Denied | Outcome::Audited) {
             tracing::warn!(target: "audit", pod, file, by, container, exe, uid, version, outcome, repeats, "open from outside the pod");
         } else {
@@ -117,7 +126,7 @@ mod tests {
 
     fn key(file: &str) -> Key {
         let (pod, file) = ("p".to_owned(), file.to_owned());
-        Key { pod, container: None, uid: 0, file, version: Some(1), outcome: Outcome::Served }
+        Key { pod, container: None, uid: Some(0), file, version: Some(1), outcome: Outcome::Served }
     }
 
     #[test]

@@ -81,7 +81,6 @@ impl Files {
             pod: &self.pod,
             caller,
             tid: asker.tid,
-            uid: asker.uid,
             file: &spec.name,
             version,
             outcome,

@@ -11,9 +11,9 @@ use crate::spec::{Encoding, Field, Format, OnStart};
 
 const POD: &str = "2b41a9f0-8d6e-4a44-9f5e-0123456789ab";
 /// A thread in the volume's pod.
-const INSIDE: Asker = Asker { tid: 1, uid: 1000 };
+const INSIDE: Asker = Asker { tid: 1 };
 /// A thread of the host.
-const OUTSIDE: Asker = Asker { tid: 2, uid: 0 };
+const OUTSIDE: Asker = Asker { tid: 2 };
 const WALL: SystemTime = SystemTime::UNIX_EPOCH;
 
 struct Threads;
