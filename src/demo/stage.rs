@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -20,7 +21,7 @@ const TOKEN: Duration = Duration::from_secs(3600);
 pub struct Stage {
     program: PathBuf,
     directory: TempDir,
-    cluster: Cluster,
+    cluster: Arc<Cluster>,
     driver: Option<Driver>,
     kubelet: Option<Kubelet>,
     ready: Duration,
@@ -34,13 +35,13 @@ impl Stage {
     pub fn new(program: &Path) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("keyhole-").tempdir()?;
         std::fs::create_dir_all(directory.path().join("kubelet/plugins_registry"))?;
-        let cluster = Cluster::new()?;
+        let cluster = Arc::new(Cluster::new()?);
         let program = program.to_owned();
         Ok(Self { program, directory, cluster, driver: None, kubelet: None, ready: Duration::ZERO })
     }
 
     /// The cluster that signs the pods' tokens.
-    pub fn cluster(&self) -> &Cluster {
+    pub fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
 

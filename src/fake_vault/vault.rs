@@ -162,8 +162,7 @@ impl Vault {
             namespace => format!("{namespace}/{}", asked.path),
         };
         if !self.namespaces.contains(&asked.namespace) {
-            let said = format!("no handler for route {:?}. route entry not found.", asked.path);
-            return Err(Answer::error(404, &said));
+            return Err(Answer::error(404, "namespace not found"));
         }
         let inside = self.namespaces.iter().rev().find_map(|namespace| {
             let rest = if namespace.is_empty() {

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"log"
 	"net"
 	"sync"
@@ -30,6 +31,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	fmt.Println("listening") // whoever started us may connect
 	server := grpc.NewServer()
 	csi.RegisterIdentityServer(server, identity{driver: csi.NewIdentityClient(connection)})
 	csi.RegisterControllerServer(server, &controller{})
@@ -72,6 +74,7 @@ type node struct {
 }
 
 func (n node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+	r.Readonly = true // Keyhole requires it, and csi-sanity has no flag for it
 	return n.driver.NodePublishVolume(ctx, r)
 }
 
