@@ -50,7 +50,7 @@ pub enum RunError {
 /// See [`RunError`].
 pub fn run(options: &DriverOptions) -> Result<(), RunError> {
     // Before any thread is made: it sets how glibc's allocator treats fuser's 16 MiB buffers.
-    crate::fuse::allocator::pin_allocator();
+    crate::redact::allocator::pin();
     crate::vault::tls::install_crypto();
     let (config, file) = ConfigFile::load(&options.config).map_err(RunError::Configuration)?;
     let connections = Connections::new(&config).map_err(RunError::Configuration)?;
@@ -104,7 +104,7 @@ async fn serve(
         tokio::spawn(crate::admin::serve(admin, readiness.clone(), metrics.clone(), stop.clone()));
     let reload =
         tokio::spawn(reload::follow(file, config, connections, metrics.clone(), stop.clone()));
-    let csi = tokio::spawn(crate::csi::serve(
+    let mut csi = tokio::spawn(crate::csi::serve(
         crate::csi::Options {
             driver_name,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -125,10 +125,14 @@ async fn serve(
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        ended = csi => ended.context("the CSI server died")?.context("the CSI server ended"),
+        ended = &mut csi => ended.context("the CSI server died")?.context("the CSI server ended"),
         ended = admin => ended.context("the admin server died")?.context("the admin server ended"),
     };
     stopped.cancel();
+    if !csi.is_finished() {
+        // Calls that are under way are answered and the sockets taken away, within reason.
+        drop(tokio::time::timeout(DRAIN, csi).await);
+    }
     let left = leases.drain(DRAIN).await;
     if left > 0 {
         tracing::warn!(left, "revocations not done: these tokens live until their own end");

@@ -111,6 +111,16 @@ impl FakeVault {
         locked(&self.shared.faults).clear();
     }
 
+    /// Counts from zero again.
+    pub fn count_anew(&self) {
+        self.shared.counts.send_replace(Counts::default());
+    }
+
+    /// Takes one request out of the count: an operator's own.
+    pub fn uncount(&self, kind: Kind) {
+        self.shared.counts.send_modify(|counts| counts.uncount(kind));
+    }
+
     /// How many requests of a kind have come in.
     pub fn count(&self, kind: Kind) -> u64 {
         self.shared.counts.borrow().of(kind)

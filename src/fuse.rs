@@ -4,7 +4,6 @@
 //! mount(2) and `Session::from_fd` only: fuser's own way unmounts when a session is dropped.
 
 mod adapter;
-pub mod allocator;
 mod convert;
 mod errno;
 mod mount;

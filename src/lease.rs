@@ -106,7 +106,7 @@ pub enum FetchError {
         connection: String,
     },
     /// The deadline passed; what was tried last is inside.
-    #[error("not fetched in time{}", .last.as_ref().map(|error| format!("; last: {error}")).unwrap_or_default())]
+    #[error("{}", .last.as_ref().map_or("Vault did not answer in time".to_owned(), |error| format!("not fetched in time; last: {error}")))]
     Deadline {
         /// What Vault or the way to it said last.
         last: Option<Box<FetchError>>,

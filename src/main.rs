@@ -6,7 +6,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use keyhole::app::{self, RunError};
 use keyhole::cli::{Cli, Command, DriverOptions};
+use keyhole::redact::allocator::WipingAllocator;
 use keyhole::{demo, telemetry};
+
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
 
 /// It did not start, or did not go on.
 const FAILED: u8 = 1;

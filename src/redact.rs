@@ -3,6 +3,8 @@
 //! See [`Redacted::expose`] first: every place that looks inside can be found by its name.
 //! It refuses to be printed (no `Debug`, `Display` or `Serialize`) and is wiped when dropped.
 
+pub mod allocator;
+
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// A value that cannot be printed and is wiped from memory when it is dropped.

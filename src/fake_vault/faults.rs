@@ -9,6 +9,7 @@ use crate::fake_vault::kind::Kind;
 pub struct Fault {
     how: How,
     kind: Option<Kind>,
+    part: String,
     left: Option<u32>,
 }
 
@@ -43,7 +44,7 @@ pub enum How {
 impl Fault {
     /// All requests, until mended.
     pub fn new(how: How) -> Self {
-        Self { how, kind: None, left: None }
+        Self { how, kind: None, part: String::new(), left: None }
     }
 
     /// A status with a text, until mended.
@@ -55,6 +56,12 @@ impl Fault {
     #[must_use]
     pub fn at(self, kind: Kind) -> Self {
         Self { kind: Some(kind), ..self }
+    }
+
+    /// Only requests whose path holds `part`.
+    #[must_use]
+    pub fn on(self, part: &str) -> Self {
+        Self { part: part.to_owned(), ..self }
     }
 
     /// Only the next `times` requests.
@@ -77,9 +84,11 @@ impl Faults {
         self.0.clear();
     }
 
-    /// What goes wrong with a request of this kind: the oldest fault that fits.
-    pub(super) fn take(&mut self, kind: Kind) -> Option<How> {
-        let fits = |fault: &Fault| fault.kind.is_none_or(|only| only == kind);
+    /// What goes wrong with a request of this kind and path: the oldest fault that fits.
+    pub(super) fn take(&mut self, kind: Kind, path: &str) -> Option<How> {
+        let fits = |fault: &Fault| {
+            fault.kind.is_none_or(|only| only == kind) && path.contains(&fault.part)
+        };
         let at = self.0.iter().position(|fault| fits(fault) && fault.left != Some(0))?;
         let fault = self.0.get_mut(at)?;
         fault.left = fault.left.map(|left| left - 1);
@@ -95,12 +104,13 @@ mod tests {
     fn faults_are_for_their_kind_and_their_number_of_requests() {
         let mut faults = Faults::default();
         faults.add(Fault::new(How::Reset).at(Kind::Login).times(2));
-        faults.add(Fault::new(How::Hang));
-        assert_eq!(faults.take(Kind::Secret), Some(How::Hang));
-        assert_eq!(faults.take(Kind::Login), Some(How::Reset));
-        assert_eq!(faults.take(Kind::Login), Some(How::Reset));
-        assert_eq!(faults.take(Kind::Login), Some(How::Hang));
+        faults.add(Fault::new(How::Hang).on("/"));
+        faults.add(Fault::new(How::Sealed).on("kv/app"));
+        assert_eq!(faults.take(Kind::Secret, "kv/x"), Some(How::Hang));
+        assert_eq!(faults.take(Kind::Login, "auth/x/login"), Some(How::Reset));
+        assert_eq!(faults.take(Kind::Login, "auth/x/login"), Some(How::Reset));
+        assert_eq!(faults.take(Kind::Login, "auth/x/login"), Some(How::Hang));
         faults.clear();
-        assert_eq!(faults.take(Kind::Login), None);
+        assert_eq!(faults.take(Kind::Login, "auth/x/login"), None);
     }
 }

@@ -52,6 +52,14 @@ impl Counts {
         *self.answered.entry(kind).or_default() += 1;
     }
 
+    pub(super) fn uncount(&mut self, kind: Kind) {
+        for counts in [&mut self.came, &mut self.answered] {
+            if let Some(count) = counts.get_mut(&kind) {
+                *count = count.saturating_sub(1);
+            }
+        }
+    }
+
     pub(super) fn of(&self, kind: Kind) -> u64 {
         self.came.get(&kind).copied().unwrap_or_default()
     }

@@ -72,7 +72,7 @@ async fn answer(
     };
     let kind = Kind::of(&asked.path);
     shared.counts.send_modify(|counts| counts.came(kind));
-    let how = locked(&shared.faults).take(kind);
+    let how = locked(&shared.faults).take(kind, &asked.path);
     let usual = || {
         let answer = locked(&shared.vault).answer(&asked);
         shared.counts.send_modify(|counts| counts.was_answered(kind));

@@ -49,7 +49,7 @@ impl Desk {
                 }
                 Ok(Some(outcome)) => return outcome,
                 Ok(None) => return Err(FetchError::Ended),
-                Err(_) => return Err(FetchError::Deadline { last: None }),
+                Err(_) => return Err(FetchError::Deadline { last: tried(holding, request) }),
             }
         }
     }
@@ -102,6 +102,7 @@ impl Desk {
             let held = have.held(ends);
             if let Some(secret) = state.secrets.get_mut(request) {
                 secret.have = Some(have);
+                secret.last_error = None;
             }
             held
         });
@@ -140,6 +141,9 @@ impl Desk {
             }
             let write = request.verb == Verb::Write;
             let failure = FetchError::Read { path: request.path.clone(), error: error.clone() };
+            if let Some(secret) = holding.state().secrets.get_mut(request) {
+                secret.last_error = Some(failure.clone());
+            }
             match policy::after_read(&error, write, tries, now, deadline) {
                 Next::Again(wait) => tokio::time::sleep(wait).await,
                 Next::Stop => return Err(failure),
@@ -270,7 +274,10 @@ impl Desk {
                 }
                 Ok(Some(Err(error))) => return Err(error),
                 Ok(None) => return Err(FetchError::Ended),
-                Err(_) => return Err(FetchError::Deadline { last: None }),
+                Err(_) => {
+                    let last = holding.state().login_tried.clone().map(Box::new);
+                    return Err(FetchError::Deadline { last });
+                }
             }
         }
     }
@@ -284,6 +291,7 @@ impl Desk {
         let now = self.clock.now();
         let mut state = holding.state();
         state.login = None;
+        state.login_tried = None;
         state.login_failed = match &outcome {
             Err(error) if !matches!(error, FetchError::Deadline { .. }) => {
                 Some((now, error.clone()))
@@ -333,6 +341,7 @@ impl Desk {
                 Err(error) => error,
             };
             let failure = FetchError::Login { error: error.clone() };
+            holding.state().login_tried = Some(failure.clone());
             match policy::after_login(&error, tries, self.clock.now(), deadline) {
                 Next::Again(wait) => tokio::time::sleep(wait).await,
                 Next::Stop => return Err(failure),
@@ -348,6 +357,13 @@ impl Desk {
         let store = self.stores.store(connection);
         store.ok_or_else(|| FetchError::NoConnection { connection: connection.clone() })
     }
+}
+
+/// What came of the tries so far.
+fn tried(holding: &Holding, request: &SecretRequest) -> Option<Box<FetchError>> {
+    let state = holding.state();
+    let read = state.secrets.get(request).and_then(|secret| secret.last_error.clone());
+    read.or_else(|| state.login_tried.clone()).map(Box::new)
 }
 
 enum Look {

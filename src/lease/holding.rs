@@ -44,6 +44,8 @@ pub(super) struct State {
     pub(super) retired: Vec<(Live, Moment)>,
     pub(super) logins: u64,
     pub(super) login: Option<Flight<Result<(), FetchError>>>,
+    /// What the login that is under way was told by its last try.
+    pub(super) login_tried: Option<FetchError>,
     /// The last refusal of a login: the answer to whoever asks again within a second.
     pub(super) login_failed: Option<(Moment, FetchError)>,
     /// When the token was last asked whether it lives, after a 403.

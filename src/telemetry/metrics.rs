@@ -105,6 +105,16 @@ impl Metrics {
             leases: Gauge::default(),
             revocations_waiting: Gauge::default(),
         };
+        // What has not happened yet is 0, not absent: rates and alerts need a first value.
+        for outcome in ["taken_up", "refused"] {
+            drop(inner.reloads.get_or_create(&Outcome { outcome }));
+        }
+        for outcome in [word(true), word(false)] {
+            drop(inner.revocations.get_or_create(&Outcome { outcome }));
+            for kind in ["session", "lease"] {
+                drop(inner.renewals.get_or_create(&Renewal { kind, outcome }));
+            }
+        }
         let build = Family::<Build, Gauge>::default();
         build
             .get_or_create(&Build {

@@ -110,6 +110,7 @@ impl Lifecycle {
             live: Arc::clone(&live),
             leases: self.around.leases.clone(),
             clock: Arc::clone(&self.around.clock),
+            metrics: self.around.metrics.clone(),
         });
         if let Err(error) = self.bring_up(&live, &source, on_start).await {
             live.ended.cancel();
@@ -196,6 +197,7 @@ impl Lifecycle {
             live: Arc::clone(live),
             leases: self.around.leases.clone(),
             clock: Arc::clone(&self.around.clock),
+            metrics: self.around.metrics.clone(),
         });
         match self.mount(live, &source).await {
             Ok(()) => live.files.warn(

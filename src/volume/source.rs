@@ -17,6 +17,7 @@ use crate::lease::{FetchError, Held};
 use crate::render::{Rendered, render};
 use crate::secret::request::SecretRequest;
 use crate::secret::store::StoreError;
+use crate::telemetry::metrics::Metrics;
 use crate::volume::explain;
 use crate::volume::live::Live;
 
@@ -25,6 +26,7 @@ pub(super) struct VolumeSource {
     pub(super) live: Arc<Live>,
     pub(super) leases: Leases,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Metrics,
 }
 
 #[async_trait]
@@ -94,6 +96,7 @@ impl VolumeSource {
         match self.live.files.install(contents, now, wall) {
             Installed::First | Installed::Same => {}
             Installed::Switched { generation } => {
+                self.metrics.switched();
                 tracing::info!(volume = self.live.id, pod = %self.live.pod.uid, generation, "files changed");
                 if let Some(mounted) = self.live.mounted.load().as_ref() {
                     mounted.switched();

@@ -7,6 +7,7 @@ use keyhole::csi::client::{InlineVolume, Kubelet, Refusal};
 use keyhole::demo::operator::{Operator, at};
 use keyhole::demo::pod::Pod;
 use keyhole::demo::stage::Stage;
+use keyhole::fake_vault::kind::Kind;
 use keyhole::fake_vault::{FakeVault, ROOT};
 use serde_json::{Value, json};
 
@@ -75,6 +76,9 @@ impl World {
         self.set_up(host, database).await.unwrap_or_else(|error| panic!("{error:#}"));
         self.stage.configure(&self.config("")).unwrap();
         self.stage.start().await.unwrap_or_else(|error| panic!("{error:#}"));
+        if let Some(fake) = &self.fake {
+            fake.count_anew();
+        }
         self
     }
 
@@ -257,6 +261,9 @@ impl World {
     pub async fn put(&self, path: &str, data: Value) {
         let path = format!("{}-kv/data/{path}", self.name);
         self.operator.write(&path, json!({ "data": data })).await.unwrap();
+        if let Some(fake) = &self.fake {
+            fake.uncount(Kind::Secret);
+        }
     }
 
     /// The volume's status, read in the pod.

@@ -5,12 +5,21 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    clippy::print_stdout,
     reason = "a test says where it fails"
 )]
 
+mod admin;
+mod bad_requests;
+mod canary;
 #[path = "../cases/all.rs"]
 mod cases;
+mod configuration;
+mod faults;
+mod house;
+mod publish;
+mod readers;
+mod semantics;
+mod tenants;
 
 /// The cases that OpenBao is tested with as well, on the fake Vault.
 mod on_the_fake_vault {
