@@ -25,7 +25,7 @@ unit:
 	cargo test
 
 docs:
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 
 tools:
 	tests/tools/build

@@ -51,6 +51,7 @@ pub enum RunError {
 pub fn run(options: &DriverOptions) -> Result<(), RunError> {
     // Before any thread is made: it sets how glibc's allocator treats fuser's 16 MiB buffers.
     crate::redact::allocator::pin();
+    crate::host::limits::set();
     crate::vault::tls::install_crypto();
     let (config, file) = ConfigFile::load(&options.config).map_err(RunError::Configuration)?;
     let connections = Connections::new(&config).map_err(RunError::Configuration)?;

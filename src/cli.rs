@@ -36,10 +36,10 @@ pub struct DriverArgs {
     /// Kubelet's directory, as the driver sees it and as kubelet does.
     #[arg(long, env = "KEYHOLE_KUBELET_DIR", default_value = "/var/lib/kubelet")]
     kubelet_dir: PathBuf,
-    /// The CSI socket [default: <kubelet-dir>/plugins/csi.keyhole.dev/csi.sock]
+    /// The CSI socket (default: plugins/csi.keyhole.dev/csi.sock in the kubelet directory)
     #[arg(long, env = "KEYHOLE_CSI_SOCKET")]
     csi_socket: Option<PathBuf>,
-    /// Where kubelet looks for new plugins [default: <kubelet-dir>/plugins_registry]
+    /// Where kubelet looks for new plugins (default: plugins_registry in the kubelet directory)
     #[arg(long, env = "KEYHOLE_REGISTRATION_DIR")]
     registration_dir: Option<PathBuf>,
     /// Where /livez, /readyz and /metrics are served; port 0 takes a free one and logs it.

@@ -4,3 +4,4 @@
 
 pub mod audit;
 pub mod callers;
+pub mod limits;

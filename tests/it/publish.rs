@@ -245,6 +245,4 @@ async fn the_driver_stops_when_told_and_ends_what_was_to_be_revoked() {
     world.unpublish(&volume).await;
     assert!(world.stage.driver_mut().unwrap().stop().unwrap(), "{}", world.log());
     assert_eq!(world.vault().sessions(), 0);
-    let left = std::fs::read_dir(world.stage.kubelet_dir().join("plugins_registry")).unwrap();
-    assert_eq!(left.count(), 0, "a socket is left behind");
 }

@@ -60,7 +60,7 @@ async fn a_reader_that_is_killed_or_leaves_early_harms_nobody() {
 async fn bytes_are_the_same_in_every_way_of_reading() {
     let world = World::fake().await;
     // Larger than a page and than one FUSE read, and no round number.
-    let long: String = (0..300_007).map(|at| char::from(b'a' + (at % 23) as u8)).collect();
+    let long: String = "abcdefghijklmnopqrstuvw".chars().cycle().take(300_007).collect();
     world
         .put("long", serde_json::json!({ "v": long, "empty": "", "bytes": "\u{0}\u{7f}\u{e9}" }))
         .await;
@@ -97,14 +97,10 @@ check("splice", os.read(reader, sent), want[5:5 + sent])
 direct = os.open("long", os.O_RDONLY | os.O_DIRECT)
 buffer = mmap.mmap(-1, 400 * 1024)
 read = os.readv(direct, [buffer])
-total = read
+assert read > 0
 check("O_DIRECT", buffer[:read], want[:read])
 os.lseek(file, -7, os.SEEK_END)
 check("lseek", os.read(file, 100), want[-7:])
-copy = os.memfd_create("copy")
-os.lseek(file, 0, 0)
-count = os.copy_file_range(file, copy, len(want)) if hasattr(os, "copy_file_range") else len(want)
-assert count >= 0
 check("empty", open("empty", "rb").read(), b"")
 check("bytes", open("bytes", "rb").read(), "\0\x7f\u00e9".encode())
 "#;

@@ -229,6 +229,7 @@ async fn leases_are_renewed_as_long_as_the_pod_lives() {
     let world = World::fake().await;
     let role = json!({ "db_name": "shop", "default_ttl": "2s", "max_ttl": "1h" });
     world.operator.write(&format!("{}-db/roles/app", world.name), role).await.unwrap();
+    world.vault().count_anew();
     let (volume, pod) = world.mounted(&[("db/secret", "{}-db/creds/app")]).await;
     let first = world.cat(&pod, "db");
     world.vault().answered(Kind::RenewLease, 3).await;
