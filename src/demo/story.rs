@@ -129,7 +129,9 @@ async fn act(
         .filter(|(key, _)| fake.is_some() || !key.starts_with("db.json"))
         .filter(|(key, _)| *key != "authMethod")
         .collect();
-    let volume = stage.volume(1, &attributes)?;
+    // Its number is in the names of cgroups: two demos on one machine must not meet.
+    let number = std::process::id() << 8;
+    let volume = stage.volume(number, &attributes)?;
     teller.begin();
     stage.kubelet()?.publish(&volume).await?;
     teller.step("kubelet: NodePublishVolume; mounted, and the login was checked")?;
@@ -177,8 +179,10 @@ fn read(pod: &Pod, fake: Option<&FakeVault>, teller: &mut Teller) -> anyhow::Res
 }
 
 async fn denied(stage: &Stage, teller: &mut Teller) -> anyhow::Result<()> {
-    let other =
-        stage.volume(2, &[("role", "nobody-has-this-role"), ("x/secret", "keyhole-demo/x")])?;
+    let other = stage.volume(
+        (std::process::id() << 8) + 1,
+        &[("role", "nobody-has-this-role"), ("x/secret", "keyhole-demo/x")],
+    )?;
     teller.begin();
     let refusal = stage.kubelet()?.publish(&other).await.err();
     let refusal = refusal.context("a role that does not exist was accepted")?;
@@ -200,6 +204,9 @@ async fn outage(fake: &FakeVault, pod: &Pod, teller: &mut Teller) -> anyhow::Res
 }
 
 async fn hold(pod: &Pod, volume: &InlineVolume, teller: &mut Teller) -> anyhow::Result<()> {
+    // Before anybody is told to press Ctrl-C.
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     teller.say(&format!(
         "The volume stays until Ctrl-C. Try, in another terminal:\n  \
          a shell in the pod, where {VOLUME} is the volume:\n    {}\n  \
@@ -209,8 +216,6 @@ async fn hold(pod: &Pod, volume: &InlineVolume, teller: &mut Teller) -> anyhow::
         volume.target.display(),
         volume.target.display(),
     ))?;
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -38,7 +38,7 @@ pub enum How {
     /// A success of this many bytes.
     Oversized(usize),
     /// A success with a body that is not Vault's: a proxy's page, say.
-    Garbage(String),
+    Garbage(Vec<u8>),
 }
 
 impl Fault {

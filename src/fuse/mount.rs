@@ -8,7 +8,9 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, mkdirat, openat, openat2, statx,
+};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
@@ -75,6 +77,22 @@ impl Superblock {
 pub(super) fn attach(mount: &OwnedFd, folder: &OwnedFd) -> Result<(), MountError> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, "", folder, "", flags).map_err(host("move the mount to its target"))
+}
+
+/// A mount that cannot go away: as long as this lives, its superblock does, and the minor number that names
+/// its connection is nobody else's.
+pub(super) struct Pin {
+    _root: OwnedFd,
+    pub(super) minor: u32,
+}
+
+/// Pins what is mounted at `target`; asks no server, so that a dead one does not matter.
+pub(super) fn pin(target: &Path) -> Option<Pin> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = openat(CWD, target, flags, Mode::empty()).ok()?;
+    let known = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = statx(&root, "", known, StatxFlags::empty()).ok()?;
+    Some(Pin { _root: root, minor: stat.stx_dev_minor })
 }
 
 /// Takes away whatever is mounted on top at `target`; fine when nothing is.

@@ -32,6 +32,8 @@ pub(super) const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 const INVALIDATE: Duration = Duration::from_secs(1);
 /// The thread leaves as soon as the connection is aborted.
 const LEAVE: Duration = Duration::from_secs(3);
+/// The thread of a mount that is gone leaves as soon as the kernel tells it.
+const UNMOUNTED: Duration = Duration::from_millis(500);
 
 /// A served mount.
 pub(super) struct FuseMounted {
@@ -91,6 +93,14 @@ impl Shared {
         self.notifier.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the session's thread has left, or does within `wait`.
+    async fn leaves_within(&self, wait: Duration) -> bool {
+        let mut left = self.left.clone();
+        // A sender that is gone has left too.
+        let leaving = async { left.wait_for(|left| *left).await.map(drop) };
+        tokio::time::timeout(wait, leaving).await.is_ok()
+    }
+
     fn invalidate(&self, nodes: &[NodeId]) {
         let Some(notifier) = self.notifier() else {
             return;
@@ -108,7 +118,8 @@ impl Shared {
     }
 }
 
-/// Aborts a connection; fine when it is gone.
+/// Aborts a connection. Its superblock must be alive, by a pin or a session that still runs: the kernel gives
+/// the number of one that is gone to the next mount, which may be another volume's.
 pub(super) fn abort(minor: u32) {
     let path = format!("{CONNECTIONS}/{minor}/abort");
     if let Err(error) = std::fs::write(&path, "1")
@@ -143,7 +154,14 @@ impl Mounted for FuseMounted {
         }
         let shared = Arc::clone(&self.shared);
         let target = shared.target.clone();
-        blocking(&self.runtime, move || mount::detach(&target)).await?;
+        let minor = shared.minor;
+        let pin = blocking(&self.runtime, move || {
+            // Somebody may have unmounted ours, and mounted theirs.
+            let pin = mount::pin(&target).filter(|pin| pin.minor == minor);
+            mount::detach(&target)?;
+            Ok(pin)
+        });
+        let pin = pin.await?;
 
         let mut nodes = shared.files.all_nodes();
         nodes.extend(shared.files.take_stale());
@@ -154,17 +172,18 @@ impl Mounted for FuseMounted {
         });
         let invalidated = tokio::time::timeout(INVALIDATE, work).await;
         shared.files.wipe();
-        let minor = shared.minor;
-        drop(self.runtime.spawn_blocking(move || abort(minor)).await);
+        // Without a pin it was unmounted behind our back. That ends the session by itself, unless something
+        // else, like a leaked bind mount, keeps the superblock.
+        if pin.is_some() || !shared.leaves_within(UNMOUNTED).await {
+            drop(self.runtime.spawn_blocking(move || abort(minor)).await);
+        }
+        drop(pin);
         if invalidated.is_err() {
             tracing::warn!(target = %shared.target.display(), "the kernel was slow to forget a volume's pages");
         }
 
         drop(shared.notifier.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let mut left = shared.left.clone();
-        let leaving =
-            tokio::time::timeout(LEAVE, async { left.wait_for(|left| *left).await.map(drop) });
-        if leaving.await.is_err() {
+        if !shared.leaves_within(LEAVE).await {
             let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
             return Err(MountError::Host { step: "end the FUSE session", source });
         }

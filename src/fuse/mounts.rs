@@ -94,8 +94,13 @@ fn clear(below: &Below, target: &Path) -> Result<(), MountError> {
             tracing::warn!(target = %target.display(), kind = found.kind, "a foreign mount stays");
             return Ok(());
         }
+        // Before it is detached: afterwards the number may name another volume's connection.
+        let pin = mount::pin(&real).filter(|pin| pin.minor == found.minor);
         mount::detach(&real)?;
-        abort(found.minor);
+        if pin.is_some() {
+            abort(found.minor);
+        }
+        drop(pin);
     }
     mount::remove(&real);
     Ok(())

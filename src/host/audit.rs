@@ -5,17 +5,22 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Clock, Moment};
 use crate::fs::files::{Audit, Open, Outcome};
+use crate::identity::cgroup::Caller;
+use crate::identity::pod::PodUid;
 use crate::telemetry::metrics::Metrics;
 
 /// How long repeats of one open are only counted.
 const PAUSE: Duration = Duration::from_secs(60);
 /// How many different opens are known at once; beyond, all are forgotten and told anew.
 const MOST: usize = 16_384;
+/// Lines that wait for the log; a slow log must not slow readers down.
+const QUEUE: usize = 4096;
 
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
@@ -37,12 +42,13 @@ pub struct AuditLog {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     seen: Mutex<HashMap<Key, Seen>>,
+    lines: SyncSender<Line>,
 }
 
 impl AuditLog {
     /// Nothing was seen yet.
     pub fn new(clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
-        Self { clock, metrics, seen: Mutex::default() }
+        Self { clock, metrics, seen: Mutex::default(), lines: writer() }
     }
 
     /// Counts the open; how many repeats to tell with it, or `None` to tell nothing now.
@@ -95,17 +101,63 @@ impl Audit for AuditLog {
         };
         let uid = key.uid;
         let Some(repeats) = self.due(key) else { return };
+        // The reader is held until it is answered: only what vanishes with it is looked up now.
         let exe = std::fs::read_link(format!("/proc/{}/exe", open.tid));
-        let exe = exe.map(|path| path.display().to_string()).unwrap_or_default();
-        let by = open.caller.pod.as_ref().map_or("host", |pod| pod.as_str());
-        let container = open.caller.container.as_deref().unwrap_or_default();
-        let (pod, file, version) = (open.pod.as_str(), open.file, open.version);
-        if matches!(open.outcome, Outcome::Denied | Outcome::Audited) {
+        let line = Line {
+            pod: open.pod.clone(),
+            caller: open.caller.clone(),
+            exe: exe.map(|path| path.display().to_string()).unwrap_or_default(),
+            uid,
+            file: open.file.to_owned(),
+            version: open.version,
+            outcome: open.outcome,
+            repeats,
+        };
+        // A full queue must not lose a line: then the reader waits for the log after all.
+        if let Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) =
+            self.lines.try_send(line)
+        {
+            line.write();
+        }
+    }
+}
+
+/// One line of the audit.
+struct Line {
+    pod: PodUid,
+    caller: Caller,
+    exe: String,
+    uid: Option<u32>,
+    file: String,
+    version: Option<u32>,
+    outcome: Outcome,
+    repeats: u64,
+}
+
+impl Line {
+    fn write(&self) {
+        let Self { exe, uid, version, repeats, .. } = self;
+        let (pod, file, outcome) = (self.pod.as_str(), self.file.as_str(), word(self.outcome));
+        let by = self.caller.pod.as_ref().map_or("host", |pod| pod.as_str());
+        let container = self.caller.container.as_deref().unwrap_or_default();
+        if matches!(self.outcome, Outcome::Denied | Outcome::Audited) {
             tracing::warn!(target: "audit", pod, file, by, container, exe, uid, version, outcome, repeats, "open from outside the pod");
         } else {
             tracing::info!(target: "audit", pod, file, by, container, exe, uid, version, outcome, repeats, "open");
         }
     }
+}
+
+/// A thread that writes lines; it ends with the log.
+fn writer() -> SyncSender<Line> {
+    let (lines, inbox) = sync_channel::<Line>(QUEUE);
+    let spawned = std::thread::Builder::new()
+        .name("audit".to_owned())
+        .spawn(move || inbox.iter().for_each(|line| line.write()));
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "no thread for the audit: readers wait for the log");
+    }
+    lines
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! [`Transport`]: one pooled client of one Vault: sends, follows at most one redirect, reads bounded.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, LOCATION};
@@ -174,14 +174,10 @@ fn chain(error: &reqwest::Error) -> String {
     if said.is_empty() { "no more is known".to_owned() } else { said.join(": ") }
 }
 
-fn is_tls(error: &reqwest::Error) -> bool {
-    let mut next = error.source();
-    while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
+/// Whether TLS said no. An `io::Error` hides what it wraps from `source`, and they come nested.
+fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>()
+        || wrapped.is_some_and(|inner| is_tls(inner))
+        || error.source().is_some_and(is_tls)
 }

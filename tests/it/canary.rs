@@ -131,7 +131,7 @@ async fn nothing_that_a_person_can_see_holds_a_value() {
     world.cat(&pod, "good");
     world
         .vault()
-        .fault(Fault::new(How::Garbage(format!("{{\"data\":\"{CANARY}\""))).on("/data/cut"));
+        .fault(Fault::new(How::Garbage(format!("{{\"data\":\"{CANARY}\"").into())).on("/data/cut"));
     for file in ["env", "none", "b64", "cut"] {
         assert!(!pod.run(&["cat", file]).unwrap().status.success(), "{file}");
     }

@@ -14,6 +14,7 @@ mod canary;
 #[path = "../cases/all.rs"]
 mod cases;
 mod configuration;
+mod demo;
 mod faults;
 mod house;
 mod publish;

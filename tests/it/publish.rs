@@ -246,3 +246,28 @@ async fn the_driver_stops_when_told_and_ends_what_was_to_be_revoked() {
     assert!(world.stage.driver_mut().unwrap().stop().unwrap(), "{}", world.log());
     assert_eq!(world.vault().sessions(), 0);
 }
+
+/// The kernel gives the number of a FUSE connection to the next mount as soon as its last one is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_end_of_one_volume_never_touches_another() {
+    let world = World::fake().await;
+    let mut rounds = JoinSet::new();
+    for _ in 0..8 {
+        let kubelet = world.kubelet().clone();
+        let lazy = [("onStart", "lazy"), FILE[0], FILE[1]];
+        let volumes: Vec<_> = (0..30).map(|_| world.volume(&lazy)).collect();
+        rounds.spawn(async move {
+            for volume in volumes {
+                kubelet.publish(&volume).await.unwrap();
+                // Alive until its own end, whatever ends beside it.
+                for _ in 0..10 {
+                    let seen = tokio::fs::read_dir(&volume.target).await;
+                    assert!(seen.is_ok(), "{seen:?}");
+                    tokio::task::yield_now().await;
+                }
+                kubelet.unpublish(&volume.id, &volume.target).await.unwrap();
+            }
+        });
+    }
+    rounds.join_all().await;
+}

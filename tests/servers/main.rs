@@ -12,8 +12,10 @@
 mod api_server;
 #[path = "../cases/all.rs"]
 mod cases;
+mod demo;
 mod openbao;
 mod sanity;
+mod tls;
 
 /// The cases that the fake Vault is tested with as well, on OpenBao.
 mod on_openbao {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::api_server;
 use crate::cases::world::{Database, World, program};
 
-const TOKEN: &str = "root-of-the-tests";
+pub const TOKEN: &str = "root-of-the-tests";
 
 /// A tool that `make tools` has built.
 pub fn tool(name: &str) -> PathBuf {
@@ -28,12 +28,12 @@ struct Servers {
     redis: u16,
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Starts a server that dies with this process, whichever way that ends.
-fn spawn(mut command: Command) {
+pub fn spawn(mut command: Command) {
     // The signal comes when the thread that started it ends: this one never does.
     std::thread::spawn(move || {
         let mut child = command.stdin(Stdio::null()).spawn().expect("the server cannot be started");
@@ -82,12 +82,23 @@ async fn up(servers: &Servers, address: &str) {
     tokio::time::timeout(within, ready).await.expect("OpenBao or Redis does not come up");
 }
 
+/// Where it is.
+pub fn address() -> String {
+    format!("http://127.0.0.1:{}", servers().vault)
+}
+
+/// A hand with its root token, once it is up.
+pub async fn operator() -> Operator {
+    keyhole::vault::tls::install_crypto();
+    let address = address();
+    up(servers(), &address).await;
+    Operator::new(&address, TOKEN).unwrap()
+}
+
 /// A world on it.
 pub async fn world() -> World {
-    keyhole::vault::tls::install_crypto();
-    let servers = servers();
-    let address = format!("http://127.0.0.1:{}", servers.vault);
-    up(servers, &address).await;
+    drop(operator().await);
+    let (servers, address) = (servers(), address());
     let stage = Stage::new(program()).unwrap();
     let host = api_server::start(Arc::clone(stage.cluster())).await;
     let database = Database {
