@@ -4,7 +4,6 @@
 //! is told at once, and the next line after the pause tells how many there were.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -80,13 +79,6 @@ fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-/// The thread's user, as the host numbers it. The request does not tell: on a mount that may be id-mapped
-/// the kernel leaves it out of all requests that create nothing.
-/// <https://docs.kernel.org/filesystems/idmappings.html>
-fn user(tid: u32) -> Option<u32> {
-    std::fs::metadata(format!("/proc/{tid}")).ok().map(|process| process.uid())
-}
-
 impl Audit for AuditLog {
     fn opened(&self, open: &Open<'_>) {
         let outcome = word(open.outcome);
@@ -94,7 +86,7 @@ impl Audit for AuditLog {
         let key = Key {
             pod: open.pod.to_string(),
             container: open.caller.container.clone(),
-            uid: user(open.tid),
+            uid: open.caller.uid,
             file: open.file.to_owned(),
             version: open.version,
             outcome: open.outcome,

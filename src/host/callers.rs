@@ -6,6 +6,7 @@
 
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -52,9 +53,14 @@ impl CgroupCallers {
     fn read(&self, tid: u32) -> std::io::Result<Caller> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = openat(&self.proc, format!("{tid}/cgroup"), flags, Mode::empty())?;
+        let mut file = std::fs::File::from(file);
+        // The request does not tell the user: on a mount that may be id-mapped the kernel leaves it out of
+        // all requests that create nothing. Files of a process in /proc are its user's.
+        // <https://docs.kernel.org/filesystems/idmappings.html>
+        let uid = file.metadata().ok().map(|file| file.uid());
         let mut text = String::new();
-        std::fs::File::from(file).read_to_string(&mut text)?;
-        Ok(caller(&text))
+        file.read_to_string(&mut text)?;
+        Ok(Caller { uid, ..caller(&text) })
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Caller {
     pub pod: Option<PodUid>,
     /// Container id, when the cgroup names one.
     pub container: Option<String>,
+    /// The user, as the host numbers it; not from the cgroup, filled in by who reads it.
+    pub uid: Option<u32>,
 }
 
 /// Hierarchies of cgroup v1 that the container runtimes put pods into; v2 has an empty list.
@@ -45,7 +47,7 @@ fn in_path(path: &str) -> Option<Caller> {
     let pod = components.find_map(pod_uid)?;
     // The container's own component comes right below its pod.
     let container = components.find_map(container_id);
-    Some(Caller { pod: Some(pod), container })
+    Some(Caller { pod: Some(pod), container, uid: None })
 }
 
 /// `pod<uid>` (cgroupfs) or `…-pod<uid with _>.slice` (systemd).

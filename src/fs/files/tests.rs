@@ -20,7 +20,7 @@ struct Threads;
 
 impl Callers for Threads {
     fn caller(&self, tid: u32) -> Caller {
-        Caller { pod: (tid == INSIDE.tid).then(|| PodUid::new(POD)), container: None }
+        Caller { pod: (tid == INSIDE.tid).then(|| PodUid::new(POD)), ..Caller::default() }
     }
 }
 
