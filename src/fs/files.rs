@@ -24,8 +24,9 @@ use crate::redact::SecretBytes;
 use crate::render::Rendered;
 use crate::spec::{FileSpec, VolumeSpec};
 
-/// How long the first open of a file may wait for Vault.
-pub const OPEN_BUDGET: Duration = Duration::from_secs(10);
+/// How long an open may wait for Vault. The kernel checks permissions before it opens and asks GETATTR for
+/// that, which may have waited for [`STAT_BUDGET`]: both together are ten seconds.
+pub const OPEN_BUDGET: Duration = Duration::from_secs(8);
 /// How long a stat, a lookup or a list may wait for Vault.
 pub const STAT_BUDGET: Duration = Duration::from_secs(2);
 /// The name of the link that points to what is current, as in Kubernetes' own volumes.

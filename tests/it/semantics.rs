@@ -44,7 +44,7 @@ async fn the_first_open_waits_for_vault_and_no_longer_than_ten_seconds() {
     world.vault().fault(Fault::new(How::Latency(Duration::from_secs(3))).on("/data/app"));
     assert_eq!(world.cat(&pod, "f"), "anna", "slow is not wrong");
     world.vault().fault(Fault::new(How::Hang).on("/data/other"));
-    let output = pod.run(&["timeout", "15", "cat", "g"]).unwrap();
+    let output = pod.run(&["timeout", "11", "cat", "g"]).unwrap();
     assert_eq!(output.status.code(), Some(1), "cat ended by itself: {output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("Input/output error"));
 }
