@@ -10,7 +10,9 @@ demo:
 test: fmt lint unit docs tools deny servers
 
 bench:
-	cargo bench --bench bench -- $(ARGS)
+	tests/tools/install
+	tests/tools/build bao
+	KEYHOLE_TOOLS=$(abspath $(TOOLS)) cargo bench --bench bench -- $(ARGS)
 
 fmt:
 	tests/tools/install
