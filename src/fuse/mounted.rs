@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fuser::{INodeNo, Notifier, Session};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -84,6 +85,21 @@ impl FuseMounted {
         let ending = tokio::sync::Mutex::new(false);
         let shared = Shared { target, minor, files, alive, notifier, left, ending };
         Self { shared: Arc::new(shared), runtime }
+    }
+}
+
+impl FuseMounted {
+    /// Walks the names once, in the background, so that the kernel knows them before the first open: that
+    /// open then asks for its content only. Nothing is opened and nothing fetched.
+    pub(super) fn learn_names(&self) {
+        let shared = Arc::clone(&self.shared);
+        drop(self.runtime.spawn_blocking(move || {
+            for file in &shared.files.spec().files {
+                let path = shared.target.join(&file.name);
+                // A volume that has ended meanwhile has no names.
+                drop(openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()));
+            }
+        }));
     }
 }
 

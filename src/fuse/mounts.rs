@@ -152,6 +152,7 @@ impl Mounts for FuseMounts {
             mounted.end().await?;
             return Err(error);
         }
+        mounted.learn_names();
         Ok(Box::new(mounted))
     }
 

@@ -18,6 +18,8 @@ use crate::telemetry::metrics::Metrics;
 const PAUSE: Duration = Duration::from_secs(60);
 /// How many different opens are known at once; beyond, all are forgotten and told anew.
 const MOST: usize = 16_384;
+/// Lines of opens that were in order are written together; what the gate refused is written at once.
+const TOGETHER: Duration = Duration::from_millis(50);
 /// Lines that wait for the log; a slow log must not slow readers down.
 const QUEUE: usize = 4096;
 
@@ -105,6 +107,9 @@ impl Audit for AuditLog {
             outcome: open.outcome,
             repeats,
         };
+        if matches!(line.outcome, Outcome::Denied | Outcome::Audited) {
+            return line.write();
+        }
         // A full queue must not lose a line: then the reader waits for the log after all.
         if let Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) =
             self.lines.try_send(line)
@@ -143,9 +148,14 @@ impl Line {
 /// A thread that writes lines; it ends with the log.
 fn writer() -> SyncSender<Line> {
     let (lines, inbox) = sync_channel::<Line>(QUEUE);
-    let spawned = std::thread::Builder::new()
-        .name("audit".to_owned())
-        .spawn(move || inbox.iter().for_each(|line| line.write()));
+    let spawned = std::thread::Builder::new().name("audit".to_owned()).spawn(move || {
+        while let Ok(line) = inbox.recv() {
+            // A program that starts reads many files: it has the processor first.
+            std::thread::park_timeout(TOGETHER);
+            line.write();
+            inbox.try_iter().for_each(|line| line.write());
+        }
+    });
     if let Err(error) = spawned {
         tracing::warn!(%error, "no thread for the audit: readers wait for the log");
     }
