@@ -92,12 +92,13 @@ async fn serve(
         tokio::runtime::Handle::current(),
         Arc::clone(&clock),
     )?;
+    let audit = Arc::new(AuditLog::new(Arc::clone(&clock), metrics.clone()));
     let volumes = Arc::new(Lifecycle::new(Surroundings {
         config: Arc::clone(&config),
         leases: leases.clone(),
         mounts: Arc::new(mounts),
         callers: Arc::new(CgroupCallers::new()?),
-        audit: Arc::new(AuditLog::new(Arc::clone(&clock), metrics.clone())),
+        audit: Arc::clone(&audit) as Arc<dyn crate::fs::files::Audit>,
         clock,
         metrics: metrics.clone(),
     }));
@@ -141,6 +142,7 @@ async fn serve(
         tracing::warn!(left, "revocations not done: these tokens live until their own end");
     }
     drop(reload.await);
+    audit.flush();
     ended
 }
 

@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::telemetry::LogFormat;
 
 /// Secrets from HashiCorp Vault or OpenBao as files in Kubernetes pods, with no sidecar.
-#[derive(Debug, Parser)]
+// No Debug: one of the flags is a token.
+#[derive(Parser)]
 #[command(name = "keyhole", version)]
 pub struct Cli {
     /// What to do.
@@ -17,7 +18,7 @@ pub struct Cli {
 }
 
 /// The commands.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum Command {
     /// The node plugin: serves kubelet and the files of every pod on this node.
     Driver(DriverArgs),
@@ -96,13 +97,13 @@ impl From<DriverArgs> for DriverOptions {
 }
 
 /// Flags of `keyhole demo`.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone)]
 pub struct DemoOptions {
     /// A Vault or OpenBao to play on; without it a fake one is started.
     #[arg(long, requires = "token")]
     pub vault: Option<String>,
-    /// A token that may make mounts, policies and roles there.
-    #[arg(long, requires = "vault")]
+    /// A token that may make mounts, policies and roles there; the variable keeps it out of `ps`.
+    #[arg(long, requires = "vault", env = "KEYHOLE_DEMO_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// Leaves the volume mounted until Ctrl-C and says what to try.
     #[arg(long)]

@@ -15,6 +15,7 @@ mod fetch;
 mod flight;
 mod holding;
 pub mod leases;
+mod login;
 mod policy;
 mod revocation;
 mod secret;

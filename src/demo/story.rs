@@ -53,7 +53,12 @@ pub(super) async fn play(options: &DemoOptions, program: &Path) -> anyhow::Resul
             teller.step(format!(
                 "{which} at {address} has a KV 2 mount, a policy and a role of a jwt auth method"
             ))?;
-            act(options, &mut stage, &operator, fake.as_ref(), &address, &mut teller).await
+            // Ctrl-C ends the command that the story waits for; what was made in Vault is taken back.
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            tokio::select! {
+                played = act(options, &mut stage, &operator, fake.as_ref(), &address, &mut teller) => played,
+                _ = interrupt.recv(), if !options.hold => Err(anyhow::anyhow!("interrupted")),
+            }
         }
         Err(error) => Err(error),
     };

@@ -43,13 +43,22 @@ pub struct AuditLog {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     seen: Mutex<HashMap<Key, Seen>>,
-    lines: SyncSender<Line>,
+    lines: SyncSender<Entry>,
 }
 
 impl AuditLog {
     /// Nothing was seen yet.
     pub fn new(clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         Self { clock, metrics, seen: Mutex::default(), lines: writer() }
+    }
+
+    /// Waits until every line that was sent is written, at most a second: for the driver's end.
+    pub fn flush(&self) {
+        let (written, wait) = sync_channel::<()>(1);
+        if self.lines.try_send(Entry::Flush(written)).is_ok() {
+            // An answer is never sent: the sender is dropped.
+            let _ = wait.recv_timeout(Duration::from_secs(1));
+        }
     }
 
     /// Counts the open; how many repeats to tell with it, or `None` to tell nothing now.
@@ -111,9 +120,24 @@ impl Audit for AuditLog {
             return line.write();
         }
         // A full queue must not lose a line: then the reader waits for the log after all.
-        if let Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) =
-            self.lines.try_send(line)
+        if let Err(TrySendError::Full(entry) | TrySendError::Disconnected(entry)) =
+            self.lines.try_send(Entry::Line(line))
         {
+            entry.write();
+        }
+    }
+}
+
+/// What the thread of the audit is sent.
+enum Entry {
+    Line(Line),
+    /// All that was sent before is to be written: dropping the sender says that it is.
+    Flush(#[expect(dead_code, reason = "its drop is the answer")] SyncSender<()>),
+}
+
+impl Entry {
+    fn write(self) {
+        if let Self::Line(line) = self {
             line.write();
         }
     }
@@ -146,8 +170,8 @@ impl Line {
 }
 
 /// A thread that writes lines; it ends with the log.
-fn writer() -> SyncSender<Line> {
-    let (lines, inbox) = sync_channel::<Line>(QUEUE);
+fn writer() -> SyncSender<Entry> {
+    let (lines, inbox) = sync_channel::<Entry>(QUEUE);
     let spawned = std::thread::Builder::new().name("audit".to_owned()).spawn(move || {
         while let Ok(line) = inbox.recv() {
             // A program that starts reads many files: it has the processor first.

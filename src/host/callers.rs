@@ -2,7 +2,7 @@
 //!
 //! The kernel holds the thread still until its request is answered, so what is read is about the thread
 //! that asked. An answer is kept for the thread's life: a pidfd tells when a number is a new thread's. A
-//! thread that is moved to another cgroup meanwhile keeps its old answer for at most [`KEPT`].
+//! thread that is moved to another cgroup, or changes its user, meanwhile keeps its old answer for at most [`KEPT`].
 
 use std::io::Read as _;
 use std::os::fd::OwnedFd;

@@ -66,8 +66,8 @@ fn dotenv(name: &str, value: &[u8], out: &mut Vec<u8>) -> Result<(), RenderError
     Ok(())
 }
 
-/// The escapes of `java.util.Properties`; characters beyond ASCII as `\uXXXX`, so that the file reads
-/// the same in ISO 8859-1 (before Java 9) and UTF-8.
+/// The escapes of `java.util.Properties`; characters beyond ASCII by their four hex digits, so that the
+/// file reads the same in ISO 8859-1 (before Java 9) and UTF-8.
 /// <https://docs.oracle.com/en/java/javase/21/docs/api/java.base/java/util/Properties.html#load(java.io.Reader)>
 fn escaped(text: &str, key: bool, out: &mut Vec<u8>) {
     let mut leading = true;

@@ -261,6 +261,7 @@ async fn many(node: &Node) -> Figures {
     let resident = (status(pid, "VmRSS:") - before) / f64::from(MANY);
     let threads = status(pid, "Threads:");
     let busy = cpu(pid);
+    // Not a wait for something: the ten seconds are what is measured.
     tokio::time::sleep(Duration::from_secs(10)).await;
     let idle = (cpu(pid) - busy) / 10.0 * 100.0;
     let began = Instant::now();

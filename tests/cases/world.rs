@@ -11,6 +11,9 @@ use keyhole::fake_vault::kind::Kind;
 use keyhole::fake_vault::{FakeVault, ROOT};
 use serde_json::{Value, json};
 
+/// The plainest volume: the file `f` shows `anna`, the user of a KV 2 secret.
+pub const USER: [(&str, &str); 2] = [("f/secret", "{}-kv/app"), ("f/field", "user")];
+
 /// Pods and worlds are numbered: two tests never share one.
 static NUMBER: AtomicU32 = AtomicU32::new(1);
 

@@ -7,7 +7,7 @@ use keyhole::fake_vault::faults::{Fault, How};
 use keyhole::fake_vault::kind::Kind;
 use tonic::Code;
 
-use crate::cases::world::World;
+use crate::cases::world::{USER, World};
 
 /// Name of a fault, the fault, and what a person is told of it.
 fn faults() -> Vec<(&'static str, How, &'static str)> {
@@ -64,7 +64,7 @@ fn every_fault_at_login_is_told_and_passes() {
 async fn at_login(name: &str, how: How, said: &str) {
     let world = World::fake().await;
     world.vault().fault(Fault::new(how).at(Kind::Login));
-    let volume = world.volume(&[("f/secret", "{}-kv/app"), ("f/field", "user")]);
+    let volume = world.volume(&USER);
     let answer = tokio::time::timeout(Duration::from_secs(10), world.kubelet().publish(&volume));
     let answer = answer.await.unwrap_or_else(|_| panic!("{name}: kubelet was made to wait"));
     let text = match (name, answer) {
@@ -148,9 +148,22 @@ async fn every_fault_at_a_read_is_an_error_with_its_reason_and_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vault_that_is_gone_is_told_at_a_read_too() {
+    let world = World::fake().await;
+    let (_volume, pod) = world.mounted(&USER).await;
+    world.vault().stop();
+    let output = pod.run(&["timeout", "11", "cat", "f"]).unwrap();
+    assert_eq!(output.status.code(), Some(1), "cat ended by itself: {output:?}");
+    let reason = world.reason(&pod, "f");
+    assert!(reason.contains("Vault cannot be reached") && reason.contains("refused"), "{reason}");
+    world.vault().resume().await.unwrap();
+    assert_eq!(world.cat(&pod, "f"), "anna");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_short_fault_is_never_seen_by_a_reader() {
     let world = World::fake().await;
-    let (_volume, pod) = world.mounted(&[("f/secret", "{}-kv/app"), ("f/field", "user")]).await;
+    let (_volume, pod) = world.mounted(&USER).await;
     for how in [
         How::Sealed,
         How::Reset,

@@ -11,12 +11,10 @@ use keyhole::fake_vault::kind::Kind;
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use crate::cases::world::World;
+use crate::cases::world::{USER, World};
 
 /// Longer than kubelet is ever made to wait.
 const BOUND: Duration = Duration::from_secs(10);
-
-const FILE: [(&str, &str); 2] = [("f/secret", "{}-kv/app"), ("f/field", "user")];
 
 fn mounts_at(target: &Path) -> usize {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -34,7 +32,8 @@ fn abort_connection(target: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishing_again_takes_the_new_token_and_changes_nothing() {
     let world = World::fake().await;
-    let (mut volume, pod) = world.mounted(&FILE).await;
+    let other = [("g/secret", "{}-kv/other"), ("g/field", "key")];
+    let (mut volume, pod) = world.mounted(&[USER[0], USER[1], other[0], other[1]]).await;
     assert_eq!(world.cat(&pod, "f"), "anna");
     let before = std::fs::metadata(volume.target.join("..data/")).unwrap().st_ino();
     for _ in 0..3 {
@@ -44,9 +43,17 @@ async fn publishing_again_takes_the_new_token_and_changes_nothing() {
     assert_eq!(mounts_at(&volume.target), 1);
     assert_eq!(std::fs::metadata(volume.target.join("..data/")).unwrap().st_ino(), before);
     assert_eq!(world.vault().count(Kind::Login), 1);
-    // The newer token is what the next login uses: the session ends, and the old token has ended too.
+    // The newest token is what the next login shows: here one of somebody else's, which Vault refuses.
+    let mine = volume.pod.service_account.clone();
+    volume.pod.service_account = "thief".to_owned();
+    world.stage.renew_tokens(&mut volume, Duration::from_secs(10_000)).unwrap();
+    volume.pod.service_account = mine;
+    world.publish(&volume).await;
     world.vault().revoke_sessions();
     assert_eq!(world.cat(&pod, "f"), "anna", "what was fetched stays");
+    assert!(!pod.run(&["cat", "g"]).unwrap().status.success());
+    let reason = world.reason(&pod, "g");
+    assert!(reason.contains("service account name not authorized"), "{reason}");
     // A republish never fails, whatever is in it.
     volume.tokens.clear();
     volume.attributes.insert("nonsense".into(), "x".into());
@@ -58,7 +65,7 @@ async fn publishing_again_takes_the_new_token_and_changes_nothing() {
 async fn fifty_publishes_at_once_make_one_mount() {
     let world = World::fake().await;
     world.vault().fault(Fault::new(How::Latency(Duration::from_millis(200))).at(Kind::Login));
-    let volume = world.volume(&FILE);
+    let volume = world.volume(&USER);
     let mut calls = JoinSet::new();
     for _ in 0..50 {
         let (kubelet, volume) = (world.kubelet().clone(), volume.clone());
@@ -78,7 +85,7 @@ async fn fifty_publishes_at_once_make_one_mount() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publish_during_unpublish_is_told_to_come_again() {
     let world = World::fake().await;
-    let volume = world.volume(&FILE);
+    let volume = world.volume(&USER);
     for _ in 0..20 {
         world.publish(&volume).await;
         let (again, unpublish) = tokio::join!(
@@ -97,9 +104,9 @@ async fn publish_during_unpublish_is_told_to_come_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_id_is_one_volume() {
     let world = World::fake().await;
-    let volume = world.volume(&FILE);
+    let volume = world.volume(&USER);
     world.publish(&volume).await;
-    let other = InlineVolume { id: volume.id.clone(), ..world.volume(&FILE) };
+    let other = InlineVolume { id: volume.id.clone(), ..world.volume(&USER) };
     let refusal = world.refused(&other).await;
     assert_eq!(refusal.code, Code::AlreadyExists);
     assert!(refusal.message.contains(volume.target.to_str().unwrap()), "{refusal}");
@@ -109,7 +116,7 @@ async fn one_id_is_one_volume() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unpublish_is_fine_for_what_is_not_there() {
     let world = World::fake().await;
-    let volume = world.volume(&FILE);
+    let volume = world.volume(&USER);
     world.unpublish(&volume).await;
     world.publish(&volume).await;
     world.unpublish(&volume).await;
@@ -123,7 +130,7 @@ async fn unpublish_is_fine_for_what_is_not_there() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_mount_is_built_anew_by_the_next_republish() {
     let world = World::fake().await;
-    let (volume, pod) = world.mounted(&FILE).await;
+    let (volume, pod) = world.mounted(&USER).await;
     assert_eq!(world.cat(&pod, "f"), "anna");
     drop(pod);
     abort_connection(&volume.target);
@@ -155,7 +162,7 @@ async fn a_dead_mount_is_built_anew_by_the_next_republish() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_driver_takes_away_what_a_dead_one_has_left() {
     let mut world = World::fake().await;
-    let (kept, ended) = (world.volume(&FILE), world.volume(&FILE));
+    let (kept, ended) = (world.volume(&USER), world.volume(&USER));
     world.publish(&kept).await;
     world.publish(&ended).await;
     let pid = rustix::process::Pid::from_raw(world.stage.driver().unwrap().pid() as i32).unwrap();
@@ -175,7 +182,7 @@ async fn a_new_driver_takes_away_what_a_dead_one_has_left() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lazy_asks_nobody_before_the_first_read() {
     let world = World::fake().await;
-    let (_volume, pod) = world.mounted(&[("onStart", "lazy"), FILE[0], FILE[1]]).await;
+    let (_volume, pod) = world.mounted(&[("onStart", "lazy"), USER[0], USER[1]]).await;
     pod.output(&["ls"]).unwrap();
     assert_eq!((world.vault().count(Kind::Login), world.vault().count(Kind::Secret)), (0, 0));
     assert_eq!(world.cat(&pod, "f"), "anna");
@@ -186,14 +193,14 @@ async fn lazy_asks_nobody_before_the_first_read() {
 async fn an_outage_does_not_stop_a_pod_that_can_wait() {
     let world = World::fake().await;
     world.vault().stop();
-    let volume = world.volume(&FILE);
+    let volume = world.volume(&USER);
     let answer = tokio::time::timeout(BOUND, world.kubelet().publish(&volume)).await;
     answer.expect("kubelet was made to wait").unwrap();
     let pod = Pod::start(&volume.pod.uid, &volume.target).unwrap();
     let warning = world.status(&pod)["warnings"][0]["reason"].as_str().unwrap().to_owned();
     assert!(warning.contains("cannot be reached"), "{warning}");
     // With `fetch` the pod waits: kubelet asks again.
-    let eager = world.volume(&[("onStart", "fetch"), FILE[0]]);
+    let eager = world.volume(&[("onStart", "fetch"), USER[0]]);
     let refusal = tokio::time::timeout(BOUND, world.kubelet().publish(&eager)).await;
     assert_eq!(refusal.expect("kubelet was made to wait").unwrap_err().code, Code::Unavailable);
     world.vault().resume().await.unwrap();
@@ -204,7 +211,7 @@ async fn an_outage_does_not_stop_a_pod_that_can_wait() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unpublish_waits_neither_for_vault_nor_for_readers() {
     let world = World::fake().await;
-    let (volume, pod) = world.mounted(&FILE).await;
+    let (volume, pod) = world.mounted(&USER).await;
     world.vault().fault(Fault::new(How::Hang));
     let mut reader =
         pod.command(&["cat", "f"]).stderr(std::process::Stdio::null()).spawn().unwrap();
@@ -221,7 +228,7 @@ async fn unpublish_waits_neither_for_vault_nor_for_readers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_volumes_of_a_pod_share_one_session() {
     let world = World::fake().await;
-    let one = world.volume(&FILE);
+    let one = world.volume(&USER);
     let mut two = InlineVolume { id: format!("{}-2", one.id), ..one.clone() };
     two.target = one.target.parent().unwrap().with_file_name("second").join("mount");
     std::fs::create_dir_all(two.target.parent().unwrap()).unwrap();
@@ -240,7 +247,7 @@ async fn two_volumes_of_a_pod_share_one_session() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_driver_stops_when_told_and_ends_what_was_to_be_revoked() {
     let mut world = World::fake().await;
-    let volume = world.volume(&FILE);
+    let volume = world.volume(&USER);
     world.publish(&volume).await;
     world.unpublish(&volume).await;
     assert!(world.stage.driver_mut().unwrap().stop().unwrap(), "{}", world.log());
@@ -254,7 +261,7 @@ async fn the_end_of_one_volume_never_touches_another() {
     let mut rounds = JoinSet::new();
     for _ in 0..8 {
         let kubelet = world.kubelet().clone();
-        let lazy = [("onStart", "lazy"), FILE[0], FILE[1]];
+        let lazy = [("onStart", "lazy"), USER[0], USER[1]];
         let volumes: Vec<_> = (0..30).map(|_| world.volume(&lazy)).collect();
         rounds.spawn(async move {
             for volume in volumes {

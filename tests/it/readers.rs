@@ -6,13 +6,13 @@ use std::time::Duration;
 use keyhole::fake_vault::faults::{Fault, How};
 use keyhole::fake_vault::kind::Kind;
 
-use crate::cases::world::World;
+use crate::cases::world::{USER, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_first_opens_are_one_request() {
     let world = World::fake().await;
     world.vault().fault(Fault::new(How::Latency(Duration::from_millis(300))).at(Kind::Secret));
-    let (_volume, pod) = world.mounted(&[("f/secret", "{}-kv/app"), ("f/field", "user")]).await;
+    let (_volume, pod) = world.mounted(&USER).await;
     let script = r#"
 import threading
 got = []

@@ -4,14 +4,12 @@ use keyhole::demo::pod::Pod;
 use keyhole::identity::pod::PodUid;
 use tonic::Code;
 
-use crate::cases::world::World;
-
-const FILE: [(&str, &str); 2] = [("f/secret", "{}-kv/app"), ("f/field", "user")];
+use crate::cases::world::{USER, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_volumes_own_pod_may_open() {
     let world = World::fake().await;
-    let (volume, pod) = world.mounted(&FILE).await;
+    let (volume, pod) = world.mounted(&USER).await;
     assert_eq!(world.cat(&pod, "f"), "anna");
     let path = volume.target.join("f");
     let error = std::fs::read(&path).unwrap_err();
@@ -32,6 +30,16 @@ async fn only_the_volumes_own_pod_may_open() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_line_of_the_audit_is_lost_when_the_driver_stops() {
+    let mut world = World::fake().await;
+    let (_volume, pod) = world.mounted(&USER).await;
+    assert_eq!(world.cat(&pod, "f"), "anna");
+    let driver = world.stage.driver_mut().unwrap();
+    assert!(driver.stop().unwrap());
+    driver.logged("\"outcome\":\"served\"", std::time::Duration::from_secs(5)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gate_can_watch_only_or_be_off() {
     for (gate, told) in [("audit", true), ("off", false)] {
         let world = World::fake().await;
@@ -39,7 +47,7 @@ async fn the_gate_can_watch_only_or_be_off() {
         let driver = world.stage.driver().unwrap();
         let wait = std::time::Duration::from_secs(10);
         driver.logged("the configuration changed and is taken up", wait).unwrap();
-        let (volume, pod) = world.mounted(&FILE).await;
+        let (volume, pod) = world.mounted(&USER).await;
         assert_eq!(world.cat(&pod, "f"), "anna");
         assert_eq!(std::fs::read_to_string(volume.target.join("f")).unwrap(), "anna", "{gate}");
         if told {
@@ -54,8 +62,8 @@ async fn the_gate_can_watch_only_or_be_off() {
 async fn other_users_of_the_pod_read_too_and_modes_are_kept() {
     let world = World::fake().await;
     let mut volume = world.volume(&[
-        FILE[0],
-        FILE[1],
+        USER[0],
+        USER[1],
         ("mine/secret", "{}-kv/app"),
         ("mine/mode", "0400"),
         ("mine/uid", "1000"),
@@ -87,13 +95,13 @@ async fn operators_say_who_may_use_a_connection() {
     world.stage.configure(&world.config(limits)).unwrap();
     let wait = std::time::Duration::from_secs(10);
     world.stage.driver().unwrap().logged("is taken up", wait).unwrap();
-    let refusal = world.refused(&world.volume(&FILE)).await;
+    let refusal = world.refused(&world.volume(&USER)).await;
     assert_eq!(refusal.code, Code::PermissionDenied);
     assert!(
         refusal.message.contains("\"shop\"") && refusal.message.contains("team-*"),
         "{refusal}"
     );
-    let mut volume = world.volume(&FILE);
+    let mut volume = world.volume(&USER);
     volume.pod.namespace = "team-a".to_owned();
     let refusal = world.refused(&volume).await;
     assert!(
