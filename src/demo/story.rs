@@ -20,7 +20,7 @@ use crate::fake_vault::{FakeVault, ROOT};
 const OWN: &str = "keyhole-demo";
 
 /// What the volume shows; each line is explained by the attribute table in README.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 8] = [
     ("role", OWN),
     ("stripe-key/secret", "keyhole-demo/checkout/stripe"),
     ("stripe-key/field", "api_key"),
@@ -29,7 +29,6 @@ const FILES: [(&str, &str); 9] = [
     ("app/secret", "keyhole-demo/checkout/app"),
     ("app/field", "*"),
     ("db.json/secret", "keyhole-demo-db/creds/checkout"),
-    ("authMethod", "jwt"),
 ];
 
 /// Plays it.
@@ -45,16 +44,11 @@ pub(super) async fn play(options: &DemoOptions, program: &Path) -> anyhow::Resul
         (None, None) => anyhow::bail!("no Vault"),
     };
     let operator = Operator::new(&address, options.token.as_deref().unwrap_or(ROOT))?;
-    let which = if fake.is_some() { "fake Vault" } else { "Vault" };
     let mut stage = Stage::new(program)?;
-    let ready = set_up(&operator, &stage, fake.is_some()).await;
-    let played = match ready {
+    // From here on Ctrl-C is an ending like others: what was made in Vault is taken back.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let played = match set_up(&operator, &stage, fake.is_some()).await {
         Ok(()) => {
-            teller.step(format!(
-                "{which} at {address} has a KV 2 mount, a policy and a role of a jwt auth method"
-            ))?;
-            // Ctrl-C ends the command that the story waits for; what was made in Vault is taken back.
-            let mut interrupt = signal(SignalKind::interrupt())?;
             tokio::select! {
                 played = act(options, &mut stage, &operator, fake.as_ref(), &address, &mut teller) => played,
                 _ = interrupt.recv(), if !options.hold => Err(anyhow::anyhow!("interrupted")),
@@ -120,7 +114,10 @@ async fn act(
     address: &str,
     teller: &mut Teller,
 ) -> anyhow::Result<()> {
-    teller.begin();
+    let which = if fake.is_some() { "fake Vault" } else { "Vault" };
+    teller.step(format!(
+        "{which} at {address} has a KV 2 mount, a policy and a role of a jwt auth method"
+    ))?;
     stage.configure(&format!(
         "defaultVault: main\nvaults:\n  main:\n    address: {address}\n    authMethod: jwt\n    authPath: {OWN}\n"
     ))?;
@@ -132,7 +129,6 @@ async fn act(
     let attributes: Vec<_> = FILES
         .into_iter()
         .filter(|(key, _)| fake.is_some() || !key.starts_with("db.json"))
-        .filter(|(key, _)| *key != "authMethod")
         .collect();
     // Its number is in the names of cgroups: two demos on one machine must not meet.
     let number = std::process::id() << 8;
