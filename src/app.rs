@@ -1,10 +1,11 @@
 //! Composition root of the driver: the only file that names concrete types.
 //!
-//! See [`run`] first: options -> configuration -> rooms -> sockets -> wait -> drain. What it refuses:
-//! to start with a wrong configuration file (every mistake is printed, exit code 2). On SIGTERM it
-//! stops taking calls, finishes the revocations of volumes that have ended, and leaves; sessions of
-//! pods that still run are left to their terms, because their applications go on using what they read.
+//! See [`run`] first: options -> configuration -> rooms -> the right to act -> volumes of the driver before ->
+//! sockets -> wait -> leave. What it refuses: to start with a wrong configuration file (every mistake is printed,
+//! exit code 2). On SIGTERM it stops taking calls, finishes the revocations of volumes that have ended, and leaves;
+//! mounts, sessions and leases of pods that still run are kept for the next driver.
 
+mod handover;
 mod reload;
 
 use std::net::SocketAddr;
@@ -21,6 +22,8 @@ use crate::admin::readiness::Readiness;
 use crate::cli::DriverOptions;
 use crate::clock::{Clock, SystemClock};
 use crate::config::watch::ConfigFile;
+use crate::custody::{Custody, Event};
+use crate::fuse::mode::Mode;
 use crate::fuse::mounts::FuseMounts;
 use crate::host::audit::AuditLog;
 use crate::host::callers::CgroupCallers;
@@ -32,6 +35,10 @@ use crate::volume::lifecycle::{Lifecycle, Surroundings};
 
 /// How long a driver that is told to stop goes on revoking what ended before.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long one that leaves for a successor waits for what Vault is being asked.
+const SETTLE: Duration = Duration::from_secs(3);
+/// How often the serving loop shows that it turns.
+const PULSE: Duration = Duration::from_millis(500);
 
 /// Why the driver did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -63,9 +70,19 @@ pub fn run(options: &DriverOptions) -> Result<(), RunError> {
         .enable_all()
         .build()
         .context("the runtime does not start")?;
-    runtime.block_on(serve(options, config, file, Arc::new(connections)))?;
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(())
+    let ended = runtime.block_on(serve(options, config, file, Arc::new(connections)));
+    // Not dropped: that would drop the tasks that owe answers, and each would answer EIO on its way. The process ends
+    // now, and the next driver is asked again what this one did not answer.
+    std::mem::forget(runtime);
+    Ok(ended?)
+}
+
+/// How the driver's work came to its end.
+enum Ended {
+    /// An operator, or something that the driver cannot go on without.
+    Stopped(anyhow::Result<()>),
+    /// Another driver goes on.
+    Succeeded,
 }
 
 async fn serve(
@@ -75,6 +92,8 @@ async fn serve(
     connections: Arc<Connections>,
 ) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Metrics::new();
     let readiness = Readiness::new();
@@ -82,15 +101,37 @@ async fn serve(
     let driver_name = config.driver_name.clone();
     let config = Arc::new(ArcSwap::from_pointee(config));
 
+    let keeper = crate::custody::Options {
+        socket: options.keeper_socket.clone(),
+        waits: std::env::var_os(handover::WAITS).is_some(),
+    };
+    let (custody, mut events) = Custody::start(keeper, Arc::clone(&clock), metrics.clone())
+        .context("the keeper's thread does not start")?;
+    let pulse = tokio::spawn(pulse(custody.clone()));
+
+    let admin = listen(options.admin_listen).await?;
+    let admin =
+        tokio::spawn(crate::admin::serve(admin, readiness.clone(), metrics.clone(), stop.clone()));
     let leases = Leases::start(
         Arc::clone(&connections) as Arc<dyn crate::secret::store::Stores>,
         Arc::clone(&clock),
         Arc::new(metrics.clone()),
+        Arc::new(custody.clone()),
     );
+    let left = tokio::select! {
+        left = handover::begin(&custody, &mut events) => left,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let left = left.unwrap_or_default();
+    let mode = Mode::find(options.takeover, crate::custody::device(&left))?;
+    tracing::info!(mode = mode.as_str(), "how this kernel hands requests over");
+    metrics.set_mode(mode.as_str());
     let mounts = FuseMounts::new(
         options.kubelet_dir.clone(),
         tokio::runtime::Handle::current(),
         Arc::clone(&clock),
+        mode,
     )?;
     let audit = Arc::new(AuditLog::new(Arc::clone(&clock), metrics.clone()));
     let volumes = Arc::new(Lifecycle::new(Surroundings {
@@ -101,11 +142,15 @@ async fn serve(
         audit: Arc::clone(&audit) as Arc<dyn crate::fs::files::Audit>,
         clock,
         metrics: metrics.clone(),
+        shelf: Arc::new(custody.clone()),
+        keeping: Arc::new(custody.clone()),
+        errands: Arc::new(custody.clone()),
+        pods: Arc::new(crate::host::pods::HostPods::default()),
     }));
 
-    let admin = listen(options.admin_listen).await?;
-    let admin =
-        tokio::spawn(crate::admin::serve(admin, readiness.clone(), metrics.clone(), stop.clone()));
+    handover::adopt(left, &custody, &leases, &volumes, &metrics).await;
+    metrics.set_swappable(crate::host::segment::is_swappable());
+
     let reload =
         tokio::spawn(reload::follow(file, config, connections, metrics.clone(), stop.clone()));
     let mut csi = tokio::spawn(crate::csi::serve(
@@ -116,34 +161,67 @@ async fn serve(
             socket: options.csi_socket.clone(),
             registration_dir: Some(options.registration_dir.clone()),
         },
-        volumes,
+        Arc::clone(&volumes) as Arc<dyn crate::volume::publish::Volumes>,
         readiness,
-        metrics,
+        metrics.clone(),
         stop.clone(),
     ));
     drop(starting);
-
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stopped = stop.clone();
-    let ended = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        ended = &mut csi => ended.context("the CSI server died")?.context("the CSI server ended"),
-        ended = admin => ended.context("the admin server died")?.context("the admin server ended"),
+    let late = async {
+        loop {
+            match events.recv().await {
+                // The keeper came after us, with what a driver before us had left.
+                Some(Event::Taken(left)) => {
+                    handover::adopt(left, &custody, &leases, &volumes, &metrics).await;
+                }
+                Some(Event::Leave | Event::Lost) => return,
+                None => std::future::pending().await,
+            }
+        }
     };
-    stopped.cancel();
+
+    let ended = tokio::select! {
+        _ = terminate.recv() => Ended::Stopped(Ok(())),
+        _ = interrupt.recv() => Ended::Stopped(Ok(())),
+        ended = &mut csi => Ended::Stopped(ended.context("the CSI server died")?.context("the CSI server ended")),
+        ended = admin => Ended::Stopped(ended.context("the admin server died")?.context("the admin server ended")),
+        () = late => Ended::Succeeded,
+        () = volumes.sweep(options.sweep_interval) => Ended::Stopped(Ok(())),
+    };
+    stop.cancel();
     if !csi.is_finished() {
         // Calls that are under way are answered and the sockets taken away, within reason.
         drop(tokio::time::timeout(DRAIN, csi).await);
     }
+    let ended = match ended {
+        Ended::Succeeded => {
+            leases.settle(SETTLE).await;
+            volumes.stop(SETTLE).await;
+            custody.leave().await;
+            audit.flush();
+            return Err(handover::wait_anew());
+        }
+        Ended::Stopped(ended) => ended,
+    };
     let left = leases.drain(DRAIN).await;
     if left > 0 {
-        tracing::warn!(left, "revocations not done: these tokens live until their own end");
+        tracing::warn!(left, "revocations not done: the next driver does them");
     }
     drop(reload.await);
     audit.flush();
+    volumes.stop(SETTLE).await;
+    pulse.abort();
+    custody.leave().await;
     ended
+}
+
+async fn pulse(custody: Custody) {
+    let mut turn = tokio::time::interval(PULSE);
+    turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        turn.tick().await;
+        custody.pulse();
+    }
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

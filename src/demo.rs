@@ -6,7 +6,10 @@
 //! the same stage. What it refuses: to touch anything in a given Vault that it has not made itself.
 
 pub mod driver;
+pub mod keeper;
+mod log;
 pub mod operator;
+mod outlive;
 pub mod pod;
 pub mod stage;
 mod story;
@@ -35,4 +38,12 @@ pub fn run(options: &DemoOptions) -> anyhow::Result<()> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let program = std::env::current_exe().context("cannot find the program itself")?;
     runtime.context("the runtime does not start")?.block_on(story::play(options, &program))
+}
+
+/// Reads the volume in the pod while its server dies, until the input ends.
+///
+/// # Errors
+/// This is no demo's volume.
+pub fn read() -> anyhow::Result<()> {
+    outlive::read_until_told()
 }

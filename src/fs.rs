@@ -11,6 +11,7 @@
 pub mod attr;
 pub mod error;
 pub mod files;
+mod kept;
 pub mod node;
 pub mod serve;
 mod status;

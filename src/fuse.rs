@@ -4,10 +4,15 @@
 //! mount(2) and `Session::from_fd` only: fuser's own way unmounts when a session is dropped.
 
 mod adapter;
+mod bare;
 mod convert;
+mod drain;
 mod errno;
+pub mod mode;
 mod mount;
 mod mounted;
 pub mod mountinfo;
 pub mod mounts;
 mod refuse;
+mod session;
+pub mod stopgap;

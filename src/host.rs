@@ -5,3 +5,5 @@
 pub mod audit;
 pub mod callers;
 pub mod limits;
+pub mod pods;
+pub mod segment;

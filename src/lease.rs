@@ -14,6 +14,7 @@
 mod fetch;
 mod flight;
 mod holding;
+mod keep;
 pub mod leases;
 mod login;
 mod policy;
@@ -112,6 +113,9 @@ pub enum FetchError {
         /// What Vault or the way to it said last.
         last: Option<Box<FetchError>>,
     },
+    /// Another driver has taken over: this one asks nothing any more.
+    #[error("another driver of this node has taken over")]
+    Superseded,
     /// The volume has ended.
     #[error("the volume has ended")]
     Ended,
@@ -125,6 +129,7 @@ impl FetchError {
             Self::NoToken { .. }
             | Self::NoConnection { .. }
             | Self::Deadline { .. }
+            | Self::Superseded
             | Self::Ended => None,
         }
     }

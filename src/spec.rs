@@ -11,11 +11,13 @@ pub mod values;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::identity::session::AuthMethod;
 use crate::secret::request::SecretRequest;
 
 /// A volume, parsed, defaulted and checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeSpec {
     /// Vault role.
     pub role: String,
@@ -35,8 +37,25 @@ pub struct VolumeSpec {
     pub files: Vec<FileSpec>,
 }
 
+impl VolumeSpec {
+    /// Of a volume that is there, and of which nothing is known.
+    pub fn unknown() -> Self {
+        Self {
+            role: String::new(),
+            connection: String::new(),
+            namespace: String::new(),
+            auth_method: AuthMethod::default(),
+            auth_path: String::new(),
+            audience: String::new(),
+            on_start: OnStart::Lazy,
+            files: Vec::new(),
+        }
+    }
+}
+
 /// What publish does about Vault before the pod may start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnStart {
     /// Log in, with a short deadline; only a definite no stops the pod.
     #[default]
@@ -48,7 +67,7 @@ pub enum OnStart {
 }
 
 /// One file of a volume, or one folder with a file per field.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSpec {
     /// Name relative to the volume's root; may hold folders: `tls/app.crt`.
     pub name: String,
@@ -71,7 +90,8 @@ pub struct FileSpec {
 }
 
 /// What of the answer a file shows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Field {
     /// All fields, in the file's format.
     #[default]
@@ -83,7 +103,8 @@ pub enum Field {
 }
 
 /// How a file shows all fields.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// The fields as one JSON object.
     #[default]
@@ -99,7 +120,8 @@ pub enum Format {
 }
 
 /// Whether a field's value is decoded before it is shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Encoding {
     /// Shown as it is.
     #[default]

@@ -12,12 +12,18 @@
 //!     +------------------+
 //! ```
 
+mod admission;
+mod adopt;
 mod changes;
 mod explain;
+pub mod keeping;
 pub mod lifecycle;
 pub mod live;
+mod manifest;
 pub mod publish;
+pub mod rotation;
 mod source;
+pub mod sweep;
 
 use crate::fs::serve::MountError;
 use crate::spec::mistake::Mistake;

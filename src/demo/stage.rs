@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::clock::timestamp;
 use crate::csi::client::{InlineVolume, Kubelet};
 use crate::demo::driver::Driver;
+use crate::demo::keeper::Keeper;
 use crate::fake_vault::cluster::{Claims, Cluster};
 use crate::identity::pod::{PodRef, PodUid};
 
@@ -23,6 +24,11 @@ pub struct Stage {
     directory: TempDir,
     cluster: Arc<Cluster>,
     driver: Option<Driver>,
+    keeper: Option<Keeper>,
+    /// More flags of the driver, and its environment.
+    pub flags: Vec<String>,
+    /// How long the keeper lets volumes wait for a driver.
+    pub grace: Duration,
     kubelet: Option<Kubelet>,
     ready: Duration,
 }
@@ -37,7 +43,22 @@ impl Stage {
         std::fs::create_dir_all(directory.path().join("kubelet/plugins_registry"))?;
         let cluster = Arc::new(Cluster::new()?);
         let program = program.to_owned();
-        Ok(Self { program, directory, cluster, driver: None, kubelet: None, ready: Duration::ZERO })
+        Ok(Self {
+            program,
+            directory,
+            cluster,
+            driver: None,
+            keeper: None,
+            flags: Vec::new(),
+            grace: Duration::from_secs(30),
+            kubelet: None,
+            ready: Duration::ZERO,
+        })
+    }
+
+    /// Starts another program from now on.
+    pub fn run_as(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
     }
 
     /// The cluster that signs the pods' tokens.
@@ -70,9 +91,14 @@ impl Stage {
         Ok(std::fs::rename(fresh, self.config())?)
     }
 
+    /// The keeper's socket.
+    pub fn keeper_socket(&self) -> PathBuf {
+        self.directory.path().join("keeper/keeper.sock")
+    }
+
     /// The flags that the driver is started with.
     pub fn flags(&self) -> Vec<String> {
-        let (kubelet, config) = (self.kubelet_dir(), self.config());
+        let (kubelet, config, keeper) = (self.kubelet_dir(), self.config(), self.keeper_socket());
         let path = |path: &Path| path.to_string_lossy().into_owned();
         ["--node-name".to_owned(), "demo-node".to_owned()]
             .into_iter()
@@ -81,16 +107,89 @@ impl Stage {
                 path(&kubelet),
                 "--config".to_owned(),
                 path(&config),
+                "--keeper-socket".to_owned(),
+                path(&keeper),
             ])
+            .chain(self.flags.iter().cloned())
             .collect()
     }
 
-    /// Starts the driver, and connects and registers it as kubelet does.
+    /// Starts the keeper, then the driver, and connects and registers it as kubelet does.
+    ///
+    /// # Errors
+    /// One of them does not start; with its log.
+    pub async fn start(&mut self) -> anyhow::Result<()> {
+        self.start_keeper()?;
+        self.start_driver(&[]).await
+    }
+
+    /// Starts the keeper, or another in the place of the one that runs, which is killed.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_keeper(&mut self) -> anyhow::Result<()> {
+        self.keeper = None;
+        self.keeper = Some(Keeper::start(&self.program, &self.keeper_socket(), self.grace)?);
+        Ok(())
+    }
+
+    /// Kills the keeper.
+    pub fn kill_keeper(&mut self) {
+        self.keeper = None;
+    }
+
+    /// The keeper.
+    ///
+    /// # Errors
+    /// It is not started.
+    pub fn keeper(&self) -> anyhow::Result<&Keeper> {
+        self.keeper.as_ref().context("the keeper is not started")
+    }
+
+    /// The driver, which goes on beside one that is started now.
+    ///
+    /// # Errors
+    /// It is not started.
+    pub fn take_driver(&mut self) -> anyhow::Result<Driver> {
+        self.driver.take().context("the driver is not started")
+    }
+
+    /// Kills the driver as `kill -9` does, and waits until it is gone.
+    pub fn kill_driver(&mut self) {
+        self.driver = None;
+    }
+
+    /// Starts a driver with these variables; one that runs goes on beside it until it leaves, and is killed then.
     ///
     /// # Errors
     /// It does not start; with its log.
-    pub async fn start(&mut self) -> anyhow::Result<()> {
-        let driver = Driver::start(&self.program, &self.flags())?;
+    pub async fn start_driver(&mut self, variables: &[(&str, &str)]) -> anyhow::Result<()> {
+        let driver = self.spawn_driver(variables)?;
+        self.meet_when_ready(driver).await
+    }
+
+    /// Starts a driver and waits for nothing.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn spawn_driver(&self, variables: &[(&str, &str)]) -> anyhow::Result<Driver> {
+        Driver::spawn(&self.program, &self.flags(), variables)
+    }
+
+    /// Waits until a driver is ready, and kubelet meets it.
+    ///
+    /// # Errors
+    /// It does not become ready; with its log.
+    pub async fn meet_when_ready(&mut self, mut driver: Driver) -> anyhow::Result<()> {
+        driver.until_ready()?;
+        self.meet(driver).await
+    }
+
+    /// Kubelet meets a driver that is ready.
+    ///
+    /// # Errors
+    /// It cannot be registered.
+    pub async fn meet(&mut self, driver: Driver) -> anyhow::Result<()> {
         let registry = self.kubelet_dir().join("plugins_registry");
         let found = std::fs::read_dir(&registry)?.next().context("no registration socket")??;
         let (_, socket) = Kubelet::register(&found.path()).await?;
@@ -181,6 +280,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         self.driver = None;
+        self.keeper = None;
         // What a failed run has left mounted must not keep the directory.
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let below = self.directory.path().to_string_lossy().into_owned();

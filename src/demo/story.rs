@@ -10,6 +10,7 @@ use crate::cli::DemoOptions;
 use crate::csi::client::InlineVolume;
 use crate::demo::driver::Driver;
 use crate::demo::operator::Operator;
+use crate::demo::outlive;
 use crate::demo::pod::{Pod, VOLUME};
 use crate::demo::stage::Stage;
 use crate::demo::teller::Teller;
@@ -142,6 +143,7 @@ async fn act(
         "the pod starts: a cgroup and a mount namespace of its own, the volume bound into it",
     )?;
     read(&pod, fake, teller)?;
+    outlive::play(stage, &pod, teller).await?;
     denied(stage, teller).await?;
     if let Some(fake) = fake {
         outage(fake, &pod, teller).await?;

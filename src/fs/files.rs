@@ -6,9 +6,13 @@
 
 mod contents;
 mod open;
+mod outlive;
+mod rotation;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
 use crate::fs::attr::{Attempt, Attr, Cache, Entry, Kind, LONG, Listed, Opened, Step};
@@ -17,9 +21,10 @@ use crate::fs::node::{Node, NodeId, Version};
 use crate::fs::serve::{Callers, Gate};
 use crate::fs::status::{self, Warning};
 use crate::fs::tree::{Child, Tree};
-use crate::fs::versions::{Failure, Versions};
+use crate::fs::versions::{FIRST_GENERATION, Failure, Versions};
 use crate::identity::cgroup::Caller;
 use crate::identity::pod::PodUid;
+use crate::kept::Kept;
 use crate::redact::SecretBytes;
 use crate::render::Rendered;
 use crate::spec::{FileSpec, VolumeSpec};
@@ -33,7 +38,7 @@ pub const STAT_BUDGET: Duration = Duration::from_secs(2);
 pub const DATA: &str = "..data";
 
 /// Where a file's content comes from; shown in `.keyhole/status.json`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
     /// The path in Vault.
     pub path: String,
@@ -112,6 +117,7 @@ pub struct Files {
     audit: Arc<dyn Audit>,
     born: SystemTime,
     tree: Tree,
+    kept: Kept,
     state: Mutex<State>,
 }
 
@@ -120,6 +126,11 @@ struct State {
     warnings: Vec<Warning>,
     snapshots: std::collections::BTreeMap<u32, Arc<SecretBytes>>,
     next_snapshot: u32,
+    /// Who may move `..data` now, and to which generation.
+    mover: Option<(u32, u32)>,
+    /// Where `..data_tmp` pointed last, and whether it is there.
+    pending: u32,
+    made: bool,
 }
 
 impl Files {
@@ -133,13 +144,17 @@ impl Files {
         born: SystemTime,
     ) -> Self {
         let state = State {
-            versions: Versions::new(spec.files.len(), born),
+            versions: Versions::new(spec.files.len(), FIRST_GENERATION, born),
             warnings: Vec::new(),
             snapshots: std::collections::BTreeMap::new(),
             next_snapshot: 1,
+            mover: None,
+            pending: FIRST_GENERATION,
+            made: false,
         };
         let tree = Tree::new(&spec.files);
-        Self { spec, pod, gate, callers, audit, born, tree, state: Mutex::new(state) }
+        let kept = Kept::none();
+        Self { spec, pod, gate, callers, audit, born, tree, kept, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -175,6 +190,10 @@ impl Files {
         name: &str,
         attempt: Attempt,
     ) -> Result<Step<Entry>, FsError> {
+        if self.spec.files.is_empty() {
+            // A volume whose spec could not be read: what it has is not known, so nothing is "not there".
+            return Err(FsError::Unavailable);
+        }
         let node = match parent.node().ok_or(FsError::NotFound)? {
             Node::Root => self.in_root(name)?,
             Node::Keyhole if name == "status.json" => Node::Status { snapshot: 0 },
@@ -207,12 +226,18 @@ impl Files {
     }
 
     fn in_root(&self, name: &str) -> Result<Node, FsError> {
-        let generation = self.state().versions.generation;
+        let (generation, linked) = {
+            let versions = &self.state().versions;
+            (versions.generation, versions.linked)
+        };
         if name == DATA {
-            return Ok(Node::DataLink { generation });
+            return Ok(Node::DataLink { generation: linked });
         }
         if name == ".keyhole" {
             return Ok(Node::Keyhole);
+        }
+        if let Some(made) = self.made(name) {
+            return Ok(made);
         }
         if let Some(number) = name.strip_prefix("..") {
             // Old generations keep their name: a mount may have one as its root.
@@ -313,7 +338,11 @@ impl Files {
                 let shown = present.content.as_ref();
                 let own = shown.filter(|_| present.version == version.version);
                 let ttl = if own.is_some() { LONG } else { Duration::ZERO };
-                let now_shown = own.or_else(|| state.versions.in_grace(version)).or(shown);
+                // fstat comes without its handle: while one pins a version, its size is the inode's. Otherwise the
+                // kernel would cut what that handle reads to the size of the current version.
+                let pinned = || state.versions.held_by_handles(version);
+                let old = || state.versions.in_grace(version).or_else(pinned);
+                let now_shown = own.or_else(old).or(shown);
                 let size = now_shown
                     .and_then(|had| had.field(version.field))
                     .map_or(present.last_size, |bytes| bytes.expose().len() as u64);

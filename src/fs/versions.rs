@@ -12,9 +12,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Moment;
 use crate::fs::error::FsError;
 use crate::fs::files::{Installed, Provenance};
+use crate::fs::kept::Dirt;
 use crate::fs::node::{Node, NodeId, Version};
 use crate::redact::SecretBytes;
 use crate::render::Rendered;
@@ -26,9 +29,9 @@ pub(super) const FIRST_GENERATION: u32 = 1;
 
 /// One filled version of a file.
 pub(super) struct Content {
-    bytes: BTreeMap<usize, Arc<SecretBytes>>,
+    pub(super) bytes: BTreeMap<usize, Arc<SecretBytes>>,
     pub(super) mtime: SystemTime,
-    folder: bool,
+    pub(super) folder: bool,
 }
 
 impl Content {
@@ -83,37 +86,44 @@ pub(super) struct Present {
     /// Every field name ever shown, in the order in which they became known; for `field: *`.
     pub(super) names: Vec<String>,
     /// The version was filled, and its content has ended: the next content is another version.
-    ended: bool,
+    pub(super) ended: bool,
 }
 
-struct Old {
-    content: Arc<Content>,
-    until: Moment,
+/// A version that was replaced.
+pub(super) struct Old {
+    pub(super) content: Arc<Content>,
+    pub(super) until: Moment,
 }
 
-struct Past {
-    versions: Vec<u32>,
-    until: Moment,
+/// What a generation showed.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Past {
+    pub(super) versions: Vec<u32>,
+    pub(super) until: Moment,
 }
 
 /// The contents of one volume.
 pub(super) struct Versions {
     pub(super) generation: u32,
+    /// Where `..data` points: the generation, or an earlier one while the link is being moved.
+    pub(super) linked: u32,
     pub(super) switched: SystemTime,
     pub(super) files: Vec<Present>,
-    past: BTreeMap<u32, Past>,
+    pub(super) past: BTreeMap<u32, Past>,
     /// Replaced, and still in their grace.
-    old: BTreeMap<(usize, u32), Old>,
+    pub(super) old: BTreeMap<(usize, u32), Old>,
     /// Past their grace, kept for the handles that pin them.
-    held: BTreeMap<(usize, u32), Arc<Content>>,
-    handles: BTreeMap<(usize, u32), usize>,
+    pub(super) held: BTreeMap<(usize, u32), Arc<Content>>,
+    pub(super) handles: BTreeMap<(usize, u32), u64>,
+    /// What has changed since it was last written down.
+    pub(super) dirt: Dirt,
     stale: Vec<NodeId>,
 }
 
 impl Versions {
-    pub(super) fn new(files: usize, born: SystemTime) -> Self {
+    pub(super) fn new(files: usize, generation: u32, born: SystemTime) -> Self {
         let present = || Present {
-            version: FIRST_GENERATION,
+            version: generation,
             content: None,
             provenance: None,
             failure: None,
@@ -122,13 +132,15 @@ impl Versions {
             ended: false,
         };
         Self {
-            generation: FIRST_GENERATION,
+            generation,
+            linked: generation,
             switched: born,
             files: std::iter::repeat_with(present).take(files).collect(),
             past: BTreeMap::new(),
             old: BTreeMap::new(),
             held: BTreeMap::new(),
             handles: BTreeMap::new(),
+            dirt: Dirt::default(),
             stale: Vec::new(),
         }
     }
@@ -177,6 +189,11 @@ impl Versions {
         self.old.get(&(version.file, version.version)).map(|old| &old.content)
     }
 
+    /// The content of a version that only handles keep.
+    pub(super) fn held_by_handles(&self, version: Version) -> Option<&Arc<Content>> {
+        self.held.get(&(version.file, version.version))
+    }
+
     pub(super) fn opened(&mut self, version: Version) {
         *self.handles.entry((version.file, version.version)).or_default() += 1;
     }
@@ -187,7 +204,9 @@ impl Versions {
             *count -= 1;
             if *count == 0 {
                 self.handles.remove(&key);
-                self.held.remove(&key);
+                if self.held.remove(&key).is_some() {
+                    self.dirt.gone.insert(key);
+                }
             }
         }
     }
@@ -207,6 +226,7 @@ impl Versions {
             };
             present.failure = None;
             present.provenance = Some(provenance);
+            self.dirt.files.insert(file);
             let had = present.content.as_ref();
             if had.is_some_and(|had| had.is(&rendered, &present.names)) {
                 continue;
@@ -215,6 +235,7 @@ impl Versions {
             present.last_size = content.field(0).map_or(0, |bytes| bytes.expose().len() as u64);
             if present.content.is_none() && !present.ended {
                 present.content = Some(content);
+                self.dirt.contents.insert((file, present.version));
                 outcome = Installed::First;
             } else {
                 changed.push((file, content));
@@ -226,7 +247,9 @@ impl Versions {
         let until = now + GRACE;
         let versions = self.files.iter().map(|present| present.version).collect();
         self.past.insert(self.generation, Past { versions, until });
+        self.dirt.past.insert(self.generation);
         self.generation += 1;
+        self.dirt.generation = true;
         self.switched = wall;
         for (file, content) in changed {
             let Some(present) = self.files.get_mut(file) else {
@@ -234,9 +257,11 @@ impl Versions {
             };
             if let Some(content) = present.content.replace(content) {
                 self.old.insert((file, present.version), Old { content, until });
+                self.dirt.old.insert((file, present.version));
             }
             present.version = self.generation;
             present.ended = false;
+            self.dirt.contents.insert((file, present.version));
         }
         Installed::Switched { generation: self.generation }
     }
@@ -249,6 +274,8 @@ impl Versions {
         if let Some(content) = present.content.take() {
             present.ended = true;
             self.old.insert((file, present.version), Old { content, until: now });
+            self.dirt.old.insert((file, present.version));
+            self.dirt.files.insert(file);
         }
         present.failure = Some(failure);
     }
@@ -256,7 +283,14 @@ impl Versions {
     /// Takes what is past its grace away from all but the handles that pin it; returns when to look
     /// again.
     pub(super) fn forget_old(&mut self, now: Moment) -> Option<Moment> {
-        self.past.retain(|_, past| now < past.until);
+        let (past, dirt) = (&mut self.past, &mut self.dirt);
+        past.retain(|generation, past| {
+            let stays = now < past.until;
+            if !stays {
+                dirt.past.insert(*generation);
+            }
+            stays
+        });
         let over: Vec<_> =
             self.old.iter().filter(|(_, old)| now >= old.until).map(|(key, _)| *key).collect();
         for key in over {
@@ -266,8 +300,11 @@ impl Versions {
             let (file, version) = key;
             let nodes = content.fields().map(|field| Node::File(Version { file, version, field }));
             self.stale.extend(nodes.map(NodeId::from));
+            self.dirt.old.insert(key);
             if self.handles.contains_key(&key) {
                 self.held.insert(key, content);
+            } else {
+                self.dirt.gone.insert(key);
             }
         }
         self.old.values().map(|old| old.until).min()

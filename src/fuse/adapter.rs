@@ -8,8 +8,10 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
     INodeNo, InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
@@ -19,6 +21,7 @@ use fuser::{
 use tokio::runtime::Handle;
 
 use crate::clock::Clock;
+use crate::failpoint;
 use crate::fs::attr::{Attempt, Attr, Entry, Listed, Opened, Step};
 use crate::fs::error::FsError;
 use crate::fs::files::Files;
@@ -31,6 +34,8 @@ use crate::fuse::{convert, errno};
 const OVERRUN: Duration = Duration::from_millis(500);
 /// Small reads suffice: the largest file is 1 MiB, and nothing is written.
 const MAX_WRITE: u32 = 64 * 1024;
+/// The kernel marks requests so that it sends again: `FUSE_UNIQUE_RESEND` of linux/fuse.h.
+const RESENT: u64 = 1 << 63;
 /// ALLOW_IDMAP: without it pods with `hostUsers: false` cannot start. NO_EXPORT_SUPPORT: no NFS.
 /// Not wanted: REQUEST_TIMEOUT (aborts whole connections), io_uring, passthrough, readdirplus.
 const WANTED: [InitFlags; 4] = [
@@ -41,15 +46,29 @@ const WANTED: [InitFlags; 4] = [
 ];
 
 /// One volume's file system, as fuser sees it.
+#[derive(Clone)]
 pub(super) struct Adapter {
     pub(super) inner: Arc<Inner>,
     pub(super) runtime: Handle,
 }
 
 pub(super) struct Inner {
+    pub(super) shown: ArcSwap<Shown>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Answers that wait for a fetch.
+    pub(super) owed: AtomicUsize,
+}
+
+/// What a mount shows, and where it comes from.
+pub(super) struct Shown {
     pub(super) files: Arc<Files>,
     pub(super) source: Arc<dyn Source>,
-    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Inner {
+    fn files(&self) -> Arc<Files> {
+        Arc::clone(&self.shown.load().files)
+    }
 }
 
 impl Adapter {
@@ -65,8 +84,10 @@ impl Adapter {
             Ok(Step::Fetch { file, budget }) => (file, budget),
         };
         let inner = Arc::clone(&self.inner);
+        inner.owed.fetch_add(1, Ordering::AcqRel);
         drop(self.runtime.spawn(async move {
-            let fetch = inner.source.fetch(file, budget);
+            let source = Arc::clone(&inner.shown.load().source);
+            let fetch = source.fetch(file, budget);
             let late = tokio::time::timeout(budget + OVERRUN, fetch).await.is_err();
             reply(match ask(&inner, Attempt::Fetched) {
                 Ok(Step::Done(answer)) => Ok(answer),
@@ -74,8 +95,14 @@ impl Adapter {
                 Err(_) if late => Err(Errno::EIO),
                 Err(error) => Err(errno::of(error)),
             });
+            inner.owed.fetch_sub(1, Ordering::AcqRel);
         }));
     }
+}
+
+/// Whether a server before us has read this request and not answered it, as far as the kernel knows.
+fn is_again(request: &Request) -> bool {
+    request.unique().0 & RESENT != 0
 }
 
 fn send_entry(reply: ReplyEntry, found: Result<Entry, Errno>) {
@@ -136,7 +163,7 @@ impl Filesystem for Adapter {
         };
         let parent = convert::node(parent);
         self.answer(
-            move |inner, attempt| inner.files.lookup(parent, &name, attempt),
+            move |inner, attempt| inner.files().lookup(parent, &name, attempt),
             |found| send_entry(reply, found),
         );
     }
@@ -145,13 +172,13 @@ impl Filesystem for Adapter {
         let (node, asker) = (convert::node(ino), convert::asker(request));
         let handle = fh.map(|handle| NodeId(handle.0));
         self.answer(
-            move |inner, attempt| inner.files.getattr(node, handle, asker, attempt),
+            move |inner, attempt| inner.files().getattr(node, handle, asker, attempt),
             |known| send_attr(reply, known),
         );
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.inner.files.readlink(convert::node(ino)) {
+        match self.inner.files().readlink(convert::node(ino)) {
             Ok(target) => reply.data(target.as_bytes()),
             Err(error) => reply.error(errno::of(error)),
         }
@@ -163,7 +190,7 @@ impl Filesystem for Adapter {
         }
         let (node, asker) = (convert::node(ino), convert::asker(request));
         self.answer(
-            move |inner, attempt| inner.files.open(node, asker, inner.clock.now(), attempt),
+            move |inner, attempt| inner.files().open(node, asker, inner.clock.now(), attempt),
             |opened| send_opened(reply, opened),
         );
     }
@@ -179,7 +206,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.inner.files.read(NodeId(fh.0)) {
+        match self.inner.files().read(NodeId(fh.0)) {
             Ok(bytes) => {
                 let bytes = bytes.expose();
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
@@ -192,7 +219,7 @@ impl Filesystem for Adapter {
 
     fn release(
         &self,
-        _: &Request,
+        request: &Request,
         _: INodeNo,
         fh: FileHandle,
         _: OpenFlags,
@@ -200,7 +227,7 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.inner.files.release(NodeId(fh.0));
+        self.inner.files().release(NodeId(fh.0), is_again(request));
         reply.ok();
     }
 
@@ -229,10 +256,14 @@ impl Filesystem for Adapter {
             move |inner, attempt| {
                 // Only the first call of a list may fetch.
                 let attempt = if offset > 0 { Attempt::Fetched } else { attempt };
-                inner.files.list(node, asker, attempt)
+                inner.files().list(node, asker, attempt)
             },
             move |list| send_list(reply, offset, list),
         );
+        if convert::node(ino) == NodeId::ROOT {
+            let source = Arc::clone(&self.inner.shown.load().source);
+            drop(self.runtime.spawn(async move { source.listed().await }));
+        }
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
@@ -251,6 +282,48 @@ impl Filesystem for Adapter {
 
     fn listxattr(&self, _: &Request, _: INodeNo, _: u32, reply: ReplyXattr) {
         reply.error(Errno::ENOSYS);
+    }
+
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let names = name.to_str().zip(target.to_str());
+        let made = names.ok_or(FsError::ReadOnly).and_then(|(name, target)| {
+            let asker = (convert::asker(request), is_again(request));
+            self.inner.files().rotation_link(asker, convert::node(parent), name, target)
+        });
+        failpoint::reach("rotation.symlink");
+        send_entry(reply, made.map_err(errno::of));
+    }
+
+    fn rename(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        failpoint::reach("rotation.rename");
+        let root = INodeNo::ROOT;
+        let plain = flags.is_empty() && parent == root && newparent == root;
+        let names = name.to_str().zip(newname.to_str()).filter(|_| plain);
+        let moved = names.ok_or(FsError::ReadOnly).and_then(|(name, newname)| {
+            let asker = (convert::asker(request), is_again(request));
+            self.inner.files().rotation_rename(asker, name, newname)
+        });
+        failpoint::reach("rotation.linked");
+        match moved {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno::of(error)),
+        }
     }
 
     refuse_changes!();

@@ -12,8 +12,9 @@ use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, mkdirat, openat, openat2, statx,
 };
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    open_tree, unmount,
 };
 
 use crate::fs::serve::MountError;
@@ -79,6 +80,47 @@ pub(super) fn attach(mount: &OwnedFd, folder: &OwnedFd) -> Result<(), MountError
     move_mount(mount, "", folder, "", flags).map_err(host("move the mount to its target"))
 }
 
+/// A copy of an attached mount that is attached nowhere, belongs to no group of mounts that hear of each other, and
+/// is writable: what the rotator works through. It keeps the superblock, and with it the number of its connection.
+pub(super) fn private(mount: &OwnedFd) -> Result<OwnedFd, MountError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let copy = open_tree(mount, "", flags).map_err(host("open_tree of the mount"))?;
+    set_attributes(&copy, 0, libc::MOUNT_ATTR_RDONLY)?;
+    Ok(copy)
+}
+
+/// Makes a private mount one that may be attached: before Linux 6.15 a copy of it could not be made for that.
+pub(super) fn publish(private: &OwnedFd) -> Result<(), MountError> {
+    set_attributes(private, libc::MOUNT_ATTR_RDONLY, 0)
+}
+
+#[expect(unsafe_code, reason = "no library has mount_setattr")]
+fn set_attributes(mount: &OwnedFd, set: u64, clear: u64) -> Result<(), MountError> {
+    let attributes = libc::mount_attr {
+        attr_set: set,
+        attr_clr: clear,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
+    // SAFETY: the kernel reads as many bytes as it is told; the path is empty and ends with a zero.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if outcome == 0 {
+        return Ok(());
+    }
+    Err(MountError::Host { step: "mount_setattr", source: io::Error::last_os_error() })
+}
+
 /// A mount that cannot go away: as long as this lives, its superblock does, and the minor number that names
 /// its connection is nobody else's.
 pub(super) struct Pin {
@@ -118,6 +160,11 @@ impl Below {
             .canonicalize()
             .map_err(|source| MountError::Host { step: "find the kubelet directory", source })?;
         Ok(Self { given, real, root })
+    }
+
+    /// As mountinfo names it.
+    pub(super) fn path(&self) -> &Path {
+        &self.real
     }
 
     fn outside(&self, target: &Path, why: &str) -> MountError {

@@ -11,19 +11,22 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fuser::{INodeNo, Notifier, Session};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, StatxFlags, statx};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use crate::clock::Moment;
 use crate::fs::files::{DATA, Files};
 use crate::fs::node::NodeId;
-use crate::fs::serve::{MountError, Mounted};
-use crate::fuse::adapter::Adapter;
+use crate::fs::serve::{Handed, MountError, Mounted, Source};
+use crate::fuse::adapter::{Adapter, Inner, Shown};
+use crate::fuse::drain::{Brake, Parked};
+use crate::fuse::mount::Below;
 use crate::fuse::{convert, mount};
 
 /// Where fusectl shows each connection, by the minor number of its device.
@@ -42,20 +45,47 @@ pub(super) struct FuseMounted {
     runtime: Handle,
 }
 
+/// What a mount consists of, while it is one.
+pub(super) struct Parts {
+    pub(super) kept: Handed,
+    pub(super) below: Arc<Below>,
+    pub(super) target: PathBuf,
+    pub(super) minor: u32,
+}
+
 struct Shared {
+    /// `None` when it has ended.
+    kept: Mutex<Option<Handed>>,
+    below: Arc<Below>,
     target: PathBuf,
     minor: u32,
-    files: Arc<Files>,
+    inner: Arc<Inner>,
     alive: Arc<AtomicBool>,
     notifier: Mutex<Option<Notifier>>,
     left: watch::Receiver<bool>,
     ending: tokio::sync::Mutex<bool>,
+    stop: Stop,
+}
+
+/// How a session is stopped between two requests.
+struct Stop {
+    brake: Mutex<Option<Brake>>,
+    parked: Mutex<Option<Parked>>,
+}
+
+/// A session that runs.
+pub(super) struct Serving {
+    /// Its voice to the kernel.
+    notifier: Notifier,
+    alive: Arc<AtomicBool>,
+    /// When its thread has left.
+    left: watch::Receiver<bool>,
+    /// How to stop it, when it reads through a clone.
+    pub(super) brake: Option<Brake>,
 }
 
 /// Starts the session's thread.
-pub(super) fn serve(
-    session: Session<Adapter>,
-) -> std::io::Result<(Notifier, Arc<AtomicBool>, watch::Receiver<bool>)> {
+pub(super) fn serve(session: Session<Adapter>) -> std::io::Result<Serving> {
     let notifier = session.notifier();
     let alive = Arc::new(AtomicBool::new(true));
     let (leave, left) = watch::channel(false);
@@ -71,39 +101,58 @@ pub(super) fn serve(
         let _ = leave.send(true);
     };
     drop(thread.spawn(run)?);
-    Ok((notifier, alive, left))
+    Ok(Serving { notifier, alive, left, brake: None })
 }
 
 impl FuseMounted {
     pub(super) fn new(
-        (target, minor): (PathBuf, u32),
-        files: Arc<Files>,
-        (notifier, alive, left): (Notifier, Arc<AtomicBool>, watch::Receiver<bool>),
+        parts: Parts,
+        inner: Arc<Inner>,
+        Serving { notifier, alive, left, brake }: Serving,
         runtime: Handle,
     ) -> Self {
         let notifier = Mutex::new(Some(notifier));
         let ending = tokio::sync::Mutex::new(false);
-        let shared = Shared { target, minor, files, alive, notifier, left, ending };
+        let Parts { kept, below, target, minor } = parts;
+        let kept = Mutex::new(Some(kept));
+        let (brake, parked) = (Mutex::new(brake), Mutex::default());
+        let stop = Stop { brake, parked };
+        let shared =
+            Shared { kept, below, target, minor, inner, alive, notifier, left, ending, stop };
         Self { shared: Arc::new(shared), runtime }
     }
 }
 
-impl FuseMounted {
-    /// Walks the names once, in the background, so that the kernel knows them before the first open: that
-    /// open then asks for its content only. Nothing is opened and nothing fetched.
-    pub(super) fn learn_names(&self) {
-        let shared = Arc::clone(&self.shared);
-        drop(self.runtime.spawn_blocking(move || {
-            for file in &shared.files.spec().files {
-                let path = shared.target.join(&file.name);
-                // A volume that has ended meanwhile has no names.
-                drop(openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()));
-            }
-        }));
-    }
+/// Copies of the descriptors.
+pub(super) fn copy(kept: &Handed) -> std::io::Result<Handed> {
+    Ok(Handed {
+        device: kept.device.try_clone()?,
+        private: kept.private.as_ref().map(OwnedFd::try_clone).transpose()?,
+        init: kept.init.clone(),
+    })
 }
 
 impl Shared {
+    fn kept(&self) -> MutexGuard<'_, Option<Handed>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the private mount where somebody has unmounted the public one, and makes another private one of it.
+    fn attach(&self) -> Result<(), MountError> {
+        let ended = || MountError::Host {
+            step: "attach the mount again",
+            source: std::io::ErrorKind::NotConnected.into(),
+        };
+        let folder = self.below.make(&self.target)?;
+        let mut kept = self.kept();
+        let kept = kept.as_mut().ok_or_else(ended)?;
+        let public = kept.private.take().ok_or_else(ended)?;
+        mount::publish(&public)?;
+        mount::attach(&public, &folder)?;
+        kept.private = Some(mount::private(&public)?);
+        Ok(())
+    }
+
     /// A copy for one call; none is kept, because each keeps the device open.
     fn notifier(&self) -> Option<Notifier> {
         self.notifier.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -151,6 +200,57 @@ impl Mounted for FuseMounted {
         self.shared.alive.load(Ordering::Acquire)
     }
 
+    fn hand(&self) -> Result<Handed, MountError> {
+        let kept = self.shared.kept();
+        let kept = kept.as_ref().ok_or(std::io::ErrorKind::NotConnected.into());
+        kept.and_then(copy)
+            .map_err(|source| MountError::Host { step: "copy the mount's descriptors", source })
+    }
+
+    fn target(&self) -> PathBuf {
+        self.shared.target.clone()
+    }
+
+    fn show(&self, files: Arc<Files>, source: Arc<dyn Source>) {
+        self.shared.inner.shown.store(Arc::new(Shown { files, source }));
+    }
+
+    fn park(&self) -> bool {
+        let Stop { brake, parked } = &self.shared.stop;
+        // With the notifier in hand the session's number is alive.
+        let notifier = self.shared.notifier();
+        let brake = brake.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(brake) = brake.filter(|_| notifier.is_some() && self.is_alive()) else {
+            return false;
+        };
+        match brake.park() {
+            Ok(stopped) => {
+                *parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a session cannot be stopped between two requests");
+                false
+            }
+        }
+    }
+
+    async fn drain(&self, deadline: Moment) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let drained = self.runtime.spawn_blocking(move || {
+            let parked = shared.stop.parked.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(parked) = parked.as_ref() else { return true };
+            let Inner { owed, clock, .. } = &*shared.inner;
+            parked.drain(owed, &**clock, deadline).unwrap_or_default()
+        });
+        drained.await.unwrap_or_default()
+    }
+
+    async fn attach(&self) -> Result<(), MountError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(&self.runtime, move || shared.attach()).await
+    }
+
     fn switched(&self) {
         let shared = Arc::clone(&self.shared);
         drop(self.runtime.spawn_blocking(move || shared.switched()));
@@ -163,7 +263,7 @@ impl Mounted for FuseMounted {
         }
     }
 
-    async fn end(&self) -> Result<(), MountError> {
+    async fn end(&self, keep: bool) -> Result<(), MountError> {
         let mut ended = self.shared.ending.lock().await;
         if *ended {
             return Ok(());
@@ -179,18 +279,23 @@ impl Mounted for FuseMounted {
         });
         let pin = pin.await?;
 
-        let mut nodes = shared.files.all_nodes();
-        nodes.extend(shared.files.take_stale());
+        let files = Arc::clone(&shared.inner.shown.load().files);
+        let mut nodes = files.all_nodes();
+        nodes.extend(files.take_stale());
         let invalidating = Arc::clone(&shared);
         let work = self.runtime.spawn_blocking(move || {
             invalidating.switched();
             invalidating.invalidate(&nodes);
         });
         let invalidated = tokio::time::timeout(INVALIDATE, work).await;
-        shared.files.wipe();
-        // Without a pin it was unmounted behind our back. That ends the session by itself, unless something
-        // else, like a leaked bind mount, keeps the superblock.
-        if pin.is_some() || !shared.leaves_within(UNMOUNTED).await {
+        if !keep {
+            files.wipe();
+        }
+        // Without a pin it was unmounted behind our back. The private mount pins it as well; where there is none, the
+        // session ends by itself, unless something else, like a leaked bind mount, keeps the superblock.
+        let pinned =
+            pin.is_some() || shared.kept().as_ref().is_some_and(|kept| kept.private.is_some());
+        if pinned || !shared.leaves_within(UNMOUNTED).await {
             drop(self.runtime.spawn_blocking(move || abort(minor)).await);
         }
         drop(pin);
@@ -203,8 +308,14 @@ impl Mounted for FuseMounted {
             let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
             return Err(MountError::Host { step: "end the FUSE session", source });
         }
+        // The last copies: closed where it may take a moment.
+        let kept = shared.kept().take();
         let target = shared.target.clone();
-        drop(self.runtime.spawn_blocking(move || mount::remove(&target)).await);
+        let removed = self.runtime.spawn_blocking(move || {
+            drop(kept);
+            mount::remove(&target);
+        });
+        drop(removed.await);
         *ended = true;
         Ok(())
     }
@@ -221,8 +332,9 @@ pub(super) async fn blocking<T: Send + 'static>(
     })
 }
 
-/// The minor number of the device behind a mount, which names its connection.
+/// The minor number of the device behind a mount, which names its connection. Asks no server.
 pub(super) fn minor(mount: &OwnedFd) -> Result<u32, MountError> {
-    let stat = rustix::fs::fstat(mount).map_err(mount::host("stat the new mount"))?;
-    Ok(rustix::fs::minor(stat.st_dev))
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = statx(mount, "", flags, StatxFlags::empty());
+    Ok(stat.map_err(mount::host("stat the mount"))?.stx_dev_minor)
 }

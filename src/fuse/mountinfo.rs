@@ -1,8 +1,9 @@
 //! What is mounted at a path, from `/proc/self/mountinfo`. Never touches the mount itself, which may be
 //! dead. <https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html>
 
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,17 @@ pub fn read() -> std::io::Result<Vec<u8>> {
 pub fn at(mountinfo: &[u8], path: &Path) -> Option<Mounted> {
     let lines = mountinfo.split(|byte| *byte == b'\n');
     lines.rev().find_map(|line| parse(line, path))
+}
+
+/// Where the FUSE mount with this minor number is, below `root`.
+pub fn point(mountinfo: &[u8], minor: u32, root: &Path) -> Option<PathBuf> {
+    let device = format!("0:{minor}");
+    mountinfo.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let ours = fields.nth(2)? == device.as_bytes();
+        let point = PathBuf::from(OsString::from_vec(unescaped(fields.nth(1)?)));
+        (ours && point.starts_with(root)).then_some(point)
+    })
 }
 
 fn parse(line: &[u8], path: &Path) -> Option<Mounted> {
@@ -72,6 +84,8 @@ mod tests {
         assert_eq!(at(TEXT, Path::new("/k/pods/u/mount")), Some(wanted));
         assert_eq!(at(TEXT, Path::new("/k/with space")).unwrap().kind, "ext4");
         assert_eq!(at(TEXT, Path::new("/k/pods/u")), None);
+        assert_eq!(point(TEXT, 61, Path::new("/k")), Some(PathBuf::from("/k/pods/u/mount")));
+        assert_eq!(point(TEXT, 61, Path::new("/other")), None);
         assert_eq!(at(b"garbage\n- -\n", Path::new("/")), None);
     }
 }

@@ -52,23 +52,6 @@ macro_rules! refuse_changes {
             reply.error(errno::of(FsError::ReadOnly));
         }
 
-        fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
-            reply.error(errno::of(FsError::ReadOnly));
-        }
-
-        fn rename(
-            &self,
-            _: &Request,
-            _: INodeNo,
-            _: &OsStr,
-            _: INodeNo,
-            _: &OsStr,
-            _: RenameFlags,
-            reply: ReplyEmpty,
-        ) {
-            reply.error(errno::of(FsError::ReadOnly));
-        }
-
         fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
             reply.error(errno::of(FsError::ReadOnly));
         }

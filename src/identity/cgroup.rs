@@ -50,8 +50,8 @@ fn in_path(path: &str) -> Option<Caller> {
     Some(Caller { pod: Some(pod), container, uid: None })
 }
 
-/// `pod<uid>` (cgroupfs) or `…-pod<uid with _>.slice` (systemd).
-fn pod_uid(component: &str) -> Option<PodUid> {
+/// The pod that a component of a cgroup's path names: `pod<uid>` (cgroupfs) or `…-pod<uid with _>.slice` (systemd).
+pub fn pod_uid(component: &str) -> Option<PodUid> {
     let name = match component.strip_suffix(".slice") {
         Some(slice) => {
             slice.rsplit_once("-pod").map_or(slice.strip_prefix("pod"), |(_, uid)| Some(uid))

@@ -1,7 +1,9 @@
 //! [`PodRef`]: the pod a volume belongs to, as kubelet names it (`podInfoOnMount`).
 
+use serde::{Deserialize, Serialize};
+
 /// The pod of a volume.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PodRef {
     /// `csi.storage.k8s.io/pod.uid`.
     pub uid: PodUid,
@@ -14,7 +16,8 @@ pub struct PodRef {
 }
 
 /// A pod's UID, in lower case with dashes, as the API server writes it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct PodUid(String);
 
 impl PodUid {

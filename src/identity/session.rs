@@ -1,9 +1,14 @@
 //! [`SessionKey`]: what a login is filed under. One login at a time for each.
 
+use serde::{Deserialize, Serialize};
+
 use crate::identity::pod::PodRef;
 
 /// How the pod's token is traded for a Vault token.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum AuthMethod {
     /// Vault asks the cluster's API server (TokenReview).
     #[default]
@@ -23,7 +28,7 @@ impl AuthMethod {
 }
 
 /// Everything that makes two logins the same one. The pod comes first: no cache is shared by two.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionKey {
     /// Whose session.
     pub pod: PodRef,

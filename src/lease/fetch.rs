@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Moment;
-use crate::lease::flight::Flight;
+use crate::lease::flight::{Asking, Flight};
 use crate::lease::holding::{Holding, State};
+use crate::lease::keep::Part;
 use crate::lease::leases::Desk;
 use crate::lease::policy::{self, Next};
 use crate::lease::secret::Have;
@@ -76,8 +77,12 @@ impl Desk {
             }
         }
         let (desk, shared, wanted) = (Arc::clone(self), Arc::clone(holding), request.clone());
-        let flight =
-            Flight::start(async move { desk.read_flight(&shared, &wanted, deadline).await });
+        let flight = Flight::start(async move {
+            let asking = Asking::begin(&desk.asking);
+            let outcome = desk.read_flight(&shared, &wanted, deadline).await;
+            drop(asking);
+            outcome
+        });
         if let Some(secret) = state.secrets.get_mut(request) {
             secret.flight = Some(flight.clone());
         }
@@ -100,6 +105,8 @@ impl Desk {
                 secret.have = Some(have);
                 secret.last_error = None;
             }
+            // Before anybody sees it.
+            holding.keep(&state, &[Part::Answer(request)]);
             held
         });
         if let Some(secret) = state.secrets.get_mut(request) {
@@ -191,12 +198,16 @@ impl Desk {
         } else {
             state.mounts.push(mount.clone());
         }
+        holding.keep(&state, &[Part::Mounts]);
         drop(state);
         drop(turn);
         Ok(mount)
     }
 
     pub(super) fn store(&self, holding: &Holding) -> Result<Arc<dyn SecretStore>, FetchError> {
+        if !self.shelf.acts() {
+            return Err(FetchError::Superseded);
+        }
         let connection = &holding.key.connection;
         let store = self.stores.store(connection);
         store.ok_or_else(|| FetchError::NoConnection { connection: connection.clone() })

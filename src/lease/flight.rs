@@ -32,3 +32,19 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         outcome.clone()
     }
 }
+
+/// Counts what is under way, as long as it lives.
+pub(super) struct Asking(watch::Sender<usize>);
+
+impl Asking {
+    pub(super) fn begin(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}

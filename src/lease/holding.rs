@@ -2,7 +2,7 @@
 //!
 //! All volumes of a pod that log in the same way share one. It ends with the last of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Moment;
 use crate::identity::session::SessionKey;
 use crate::identity::token::ServiceAccountToken;
+use crate::kept::journal::Journal;
 use crate::lease::flight::Flight;
 use crate::lease::secret::{self, Secret};
 use crate::lease::session::{self, Live};
@@ -26,6 +27,8 @@ const OLD_SESSION_GRACE: Duration = Duration::from_secs(30);
 /// What one [`SessionKey`] holds.
 pub(super) struct Holding {
     pub(super) key: Arc<SessionKey>,
+    /// What outlives the process.
+    pub(super) journal: Journal,
     state: Mutex<State>,
     /// One question about mounts at a time.
     pub(super) asking_mounts: tokio::sync::Mutex<()>,
@@ -55,6 +58,10 @@ pub(super) struct State {
     pub(super) secrets: BTreeMap<SecretRequest, Secret>,
     pub(super) volumes: BTreeMap<String, UnboundedSender<Change>>,
     pub(super) worked: bool,
+    /// Sessions that are being revoked, by number.
+    pub(super) doomed: BTreeSet<u64>,
+    /// The last volume has ended.
+    pub(super) dissolved: bool,
     /// Leases counted in the figures.
     pub(super) counted: (usize, usize),
 }
@@ -71,10 +78,11 @@ pub(super) enum Due {
 }
 
 impl Holding {
-    pub(super) fn new(key: Arc<SessionKey>) -> Self {
+    pub(super) fn new(key: Arc<SessionKey>, journal: Journal, state: State) -> Self {
         Self {
             key,
-            state: Mutex::default(),
+            journal,
+            state: Mutex::new(state),
             asking_mounts: tokio::sync::Mutex::default(),
             replan: Notify::new(),
             ended: CancellationToken::new(),

@@ -13,7 +13,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::clock::Clock;
 use crate::identity::session::SessionKey;
 use crate::identity::token::ServiceAccountToken;
+use crate::kept::journal::Journal;
+use crate::kept::region::Shelf;
 use crate::lease::holding::{Holding, State};
+use crate::lease::keep::{self, Part};
 use crate::lease::revocation::{Doomed, Revocations};
 use crate::lease::session::Live;
 use crate::lease::{Change, FetchError, Held, Observe};
@@ -29,11 +32,16 @@ pub(super) struct Desk {
     pub(super) stores: Arc<dyn Stores>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) observe: Arc<dyn Observe>,
+    pub(super) shelf: Arc<dyn Shelf>,
     revocations: Arc<Revocations>,
     holdings: DashMap<Arc<SessionKey>, Arc<Holding>>,
     volumes: DashMap<String, Arc<Holding>>,
+    /// What another driver held, by the name it is kept under, until its volumes have come.
+    kept: DashMap<String, Arc<Holding>>,
     sessions: AtomicUsize,
     leases: AtomicUsize,
+    /// Flights that are under way.
+    pub(super) asking: tokio::sync::watch::Sender<usize>,
 }
 
 impl Leases {
@@ -42,38 +50,112 @@ impl Leases {
         stores: Arc<dyn Stores>,
         clock: Arc<dyn Clock>,
         observe: Arc<dyn Observe>,
+        shelf: Arc<dyn Shelf>,
     ) -> Self {
-        let revocations =
-            Revocations::new(Arc::clone(&stores), Arc::clone(&clock), Arc::clone(&observe));
+        let revocations = Revocations::new(
+            Arc::clone(&stores),
+            Arc::clone(&clock),
+            Arc::clone(&observe),
+            Arc::clone(&shelf),
+        );
         Self(Arc::new(Desk {
             stores,
             clock,
             observe,
+            shelf,
             revocations,
             holdings: DashMap::new(),
             volumes: DashMap::new(),
+            kept: DashMap::new(),
             sessions: AtomicUsize::new(0),
             leases: AtomicUsize::new(0),
+            asking: tokio::sync::watch::Sender::new(0),
         }))
     }
 
-    /// A volume begins to use the session of `key`; `changes` hears what happens to its secrets.
-    pub fn attach(
+    /// A volume begins to use the session of `key`; `changes` hears what happens to its secrets. Returns the
+    /// name that what is held is kept under, once it is.
+    pub async fn attach(
         &self,
         volume: &str,
         key: Arc<SessionKey>,
         token: Option<ServiceAccountToken>,
         changes: UnboundedSender<Change>,
-    ) {
-        let entry = self.0.holdings.entry(Arc::clone(&key));
-        let holding = entry.or_insert_with(|| Arc::new(Holding::new(key)));
+    ) -> String {
+        let holding = {
+            let entry = self.0.holdings.entry(Arc::clone(&key));
+            let holding = entry.or_insert_with(|| Arc::new(self.0.begin(key)));
+            let mut state = holding.state();
+            state.volumes.insert(volume.to_owned(), changes);
+            if token.is_some() {
+                state.token = token;
+                holding.keep(&state, &[Part::Token]);
+            }
+            drop(state);
+            Arc::clone(&holding)
+        };
+        self.0.volumes.insert(volume.to_owned(), Arc::clone(&holding));
+        let name = holding.journal.name().to_owned();
+        // Before anything is asked: the next driver must know of every session.
+        drop(tokio::task::spawn_blocking(move || holding.journal.put()).await);
+        name
+    }
+
+    /// Goes on with what another driver held. Nothing is asked.
+    pub fn restore(&self, journal: Journal) -> Result<(), Journal> {
+        let Some((key, state)) = keep::restore(&journal) else {
+            return Err(journal);
+        };
+        let holding = Arc::new(Holding::new(Arc::new(key), journal, state));
+        self.0.count(&mut holding.state());
+        self.0.kept.insert(holding.journal.name().to_owned(), holding);
+        Ok(())
+    }
+
+    /// A volume goes on with what is kept under `name`. `shown`: what its files show, and how often they want it
+    /// asked anew. Returns the answers that are held, which may be newer than what the files show; `None` when there
+    /// is no such thing.
+    pub fn attach_again(
+        &self,
+        volume: &str,
+        name: &str,
+        shown: Vec<(SecretRequest, Option<Duration>)>,
+        changes: UnboundedSender<Change>,
+    ) -> Option<Vec<(SecretRequest, Held)>> {
+        let holding = self.0.kept.get(name).map(|had| Arc::clone(had.value()))?;
+        let now = self.0.clock.now();
+        let mut held = Vec::new();
         let mut state = holding.state();
         state.volumes.insert(volume.to_owned(), changes);
-        if token.is_some() {
-            state.token = token;
+        for (request, refresh) in shown {
+            if let Some(secret) = state.secrets.get_mut(&request) {
+                secret.shown_by.insert(volume.to_owned());
+                secret.refresh = [secret.refresh, refresh].into_iter().flatten().min();
+            }
+            let have = state.secrets.get(&request).and_then(|secret| secret.have.as_ref());
+            let have = have.map(|have| have.held(state.session_ends(have.session, now)));
+            held.extend(have.map(|have| (request, have)));
         }
+        let works = state.live.is_some() && !std::mem::replace(&mut state.worked, true);
         drop(state);
         self.0.volumes.insert(volume.to_owned(), Arc::clone(&holding));
+        self.0.holdings.insert(Arc::clone(&holding.key), Arc::clone(&holding));
+        if works {
+            Arc::clone(&self.0).start_work(holding);
+        }
+        Some(held)
+    }
+
+    /// What nobody has gone on with belonged to volumes that have ended: it is revoked.
+    pub fn revoke_orphans(&self) {
+        let names: Vec<String> = self.0.kept.iter().map(|had| had.key().clone()).collect();
+        for name in names {
+            if let Some((_, holding)) = self.0.kept.remove(&name)
+                && holding.state().volumes.is_empty()
+            {
+                self.0.dissolve(&holding);
+            }
+        }
     }
 
     /// Kubelet sent a newer service-account token.
@@ -82,6 +164,7 @@ impl Leases {
             let mut state = holding.state();
             if state.token.as_ref().is_none_or(|had| had.expires <= token.expires) {
                 state.token = Some(token);
+                holding.keep(&state, &[Part::Token]);
             }
         }
     }
@@ -160,28 +243,31 @@ impl Leases {
             for secret in state.secrets.values_mut() {
                 secret.shown_by.remove(volume);
             }
-            state
+            let unused: Vec<SecretRequest> = state
                 .secrets
-                .retain(|_, secret| !secret.shown_by.is_empty() || secret.flight.is_some());
+                .iter()
+                .filter(|(_, secret)| secret.shown_by.is_empty() && secret.flight.is_none())
+                .map(|(request, _)| request.clone())
+                .collect();
+            for request in &unused {
+                state.secrets.remove(request);
+                holding.keep(&state, &[Part::Answer(request)]);
+            }
             self.0.count(&mut state);
             return;
         }
-        holding.ended.cancel();
-        let mut state = holding.state();
-        let retired = std::mem::take(&mut state.retired).into_iter().map(|(live, _)| live);
-        let sessions: Vec<Live> = state.live.take().into_iter().chain(retired).collect();
-        state.secrets.clear();
-        state.token = None;
-        self.0.count(&mut state);
-        drop(state);
-        for live in sessions {
-            self.0.revoke(&holding, &live);
-        }
+        self.0.dissolve(&holding);
     }
 
     /// How many sessions and leases are held, and how many revocations wait.
     pub fn counts(&self) -> (usize, usize, usize) {
         self.0.counts()
+    }
+
+    /// Waits until Vault is asked nothing, at most `budget`: an answer that nobody hears may be a credential.
+    pub async fn settle(&self, budget: Duration) {
+        let mut asking = self.0.asking.subscribe();
+        drop(tokio::time::timeout(budget, asking.wait_for(|asking| *asking == 0)).await);
     }
 
     /// Waits for the revocations of volumes that have ended, at most `budget`; returns how many are
@@ -192,13 +278,54 @@ impl Leases {
 }
 
 impl Desk {
+    /// What one session key holds, with nothing in it yet.
+    fn begin(&self, key: Arc<SessionKey>) -> Holding {
+        let name = keep::name(&key, self.clock.now());
+        let journal = Journal::create(&name, Arc::clone(&self.shelf)).unwrap_or_else(|error| {
+            tracing::error!(%error, "no memory for what must outlive this process");
+            Journal::none()
+        });
+        let holding = Holding::new(key, journal, State::default());
+        holding.keep_key();
+        holding
+    }
+
+    /// Nobody uses it any more: its sessions go to the queue of revocations. Never waits.
+    fn dissolve(&self, holding: &Arc<Holding>) {
+        holding.ended.cancel();
+        let mut state = holding.state();
+        let retired = std::mem::take(&mut state.retired).into_iter().map(|(live, _)| live);
+        let sessions: Vec<Live> = state.live.take().into_iter().chain(retired).collect();
+        state.secrets.clear();
+        state.token = None;
+        state.dissolved = true;
+        state.doomed.extend(sessions.iter().map(|live| live.number));
+        let empty = state.doomed.is_empty();
+        self.count(&mut state);
+        drop(state);
+        for live in &sessions {
+            self.revoke(holding, live);
+        }
+        let (shelf, holding) = (Arc::clone(&self.shelf), Arc::clone(holding));
+        drop(tokio::task::spawn_blocking(move || {
+            if empty {
+                holding.journal.wipe();
+                shelf.remove(holding.journal.name());
+            } else {
+                holding.keep_sessions_only();
+            }
+        }));
+    }
+
     fn holding(&self, volume: &str) -> Option<Arc<Holding>> {
         self.volumes.get(volume).map(|holding| Arc::clone(holding.value()))
     }
 
-    pub(super) fn revoke(&self, holding: &Holding, live: &Live) {
+    pub(super) fn revoke(&self, holding: &Arc<Holding>, live: &Live) {
+        holding.state().doomed.insert(live.number);
         self.revocations.add(Doomed {
-            key: Arc::clone(&holding.key),
+            holding: Arc::clone(holding),
+            number: live.number,
             session: live.session.clone(),
             ends: live.ends(),
         });

@@ -9,8 +9,9 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::lease::FetchError;
 use crate::lease::fetch::TOO_SHORT;
-use crate::lease::flight::Flight;
+use crate::lease::flight::{Asking, Flight};
 use crate::lease::holding::Holding;
+use crate::lease::keep::Part;
 use crate::lease::leases::Desk;
 use crate::lease::policy::{self, Next};
 use crate::lease::session::Live;
@@ -47,10 +48,12 @@ impl Desk {
                             return Err(error.clone());
                         }
                         let (desk, shared) = (Arc::clone(self), Arc::clone(holding));
-                        let flight =
-                            Flight::start(
-                                async move { desk.login_flight(&shared, deadline).await },
-                            );
+                        let flight = Flight::start(async move {
+                            let asking = Asking::begin(&desk.asking);
+                            let outcome = desk.login_flight(&shared, deadline).await;
+                            drop(asking);
+                            outcome
+                        });
                         state.login = Some(flight.clone());
                         flight
                     }
@@ -103,6 +106,8 @@ impl Desk {
         if let Some(old) = state.live.replace(live) {
             state.retired.push((old, now));
         }
+        // Before anybody uses it.
+        holding.keep(&state, &[Part::Sessions, Part::Mounts]);
         self.count(&mut state);
         let worked = std::mem::replace(&mut state.worked, true);
         drop(state);
@@ -172,6 +177,7 @@ impl Desk {
         let mut state = holding.state();
         if state.live.as_ref().is_some_and(|had| had.number == live.number) {
             state.live = None;
+            holding.keep(&state, &[Part::Gone(live.number)]);
         }
         true
     }

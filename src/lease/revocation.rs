@@ -9,8 +9,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::{Clock, Moment};
-use crate::identity::session::SessionKey;
+use crate::kept::region::Shelf;
 use crate::lease::Observe;
+use crate::lease::holding::Holding;
+use crate::lease::keep::Part;
 use crate::lease::policy;
 use crate::lease::worker::timed;
 use crate::secret::store::{Session, StoreError, Stores};
@@ -20,7 +22,9 @@ const AT_ONCE: usize = 8;
 
 /// One session to revoke.
 pub(super) struct Doomed {
-    pub(super) key: Arc<SessionKey>,
+    /// What it belonged to; it is kept until the session is revoked, so that another driver does it.
+    pub(super) holding: Arc<Holding>,
+    pub(super) number: u64,
     pub(super) session: Session,
     /// When it ends by itself.
     pub(super) ends: Option<Moment>,
@@ -31,6 +35,7 @@ pub(super) struct Revocations {
     stores: Arc<dyn Stores>,
     clock: Arc<dyn Clock>,
     observe: Arc<dyn Observe>,
+    shelf: Arc<dyn Shelf>,
     at_once: Arc<Semaphore>,
     waiting: AtomicUsize,
     done: Notify,
@@ -43,11 +48,13 @@ impl Revocations {
         stores: Arc<dyn Stores>,
         clock: Arc<dyn Clock>,
         observe: Arc<dyn Observe>,
+        shelf: Arc<dyn Shelf>,
     ) -> Arc<Self> {
         Arc::new(Self {
             stores,
             clock,
             observe,
+            shelf,
             at_once: Arc::new(Semaphore::new(AT_ONCE)),
             waiting: AtomicUsize::new(0),
             done: Notify::new(),
@@ -65,13 +72,33 @@ impl Revocations {
         let queue = Arc::clone(self);
         drop(tokio::spawn(async move {
             queue.finish(&doomed).await;
+            queue.forget(&doomed).await;
             queue.waiting.fetch_sub(1, Ordering::AcqRel);
             queue.done.notify_waiters();
         }));
     }
 
+    /// The session is over: nobody needs to know of it any more.
+    async fn forget(&self, doomed: &Doomed) {
+        let last = {
+            let mut state = doomed.holding.state();
+            state.doomed.remove(&doomed.number);
+            doomed.holding.keep(&state, &[Part::Gone(doomed.number)]);
+            state.dissolved && state.doomed.is_empty()
+        };
+        if last {
+            let (shelf, holding) = (Arc::clone(&self.shelf), Arc::clone(&doomed.holding));
+            let removed = tokio::task::spawn_blocking(move || {
+                // Wiped first: then nothing can be put under the name again.
+                holding.journal.wipe();
+                shelf.remove(holding.journal.name());
+            });
+            drop(removed.await);
+        }
+    }
+
     async fn finish(&self, doomed: &Doomed) {
-        let key = &doomed.key;
+        let key = &doomed.holding.key;
         let mut failures = 0;
         while doomed.ends.is_none_or(|ends| self.clock.now() < ends) {
             let outcome = self.once(doomed).await;
@@ -89,14 +116,17 @@ impl Revocations {
     }
 
     async fn once(&self, doomed: &Doomed) -> Result<(), StoreError> {
-        let Some(store) = self.stores.store(&doomed.key.connection) else {
+        if !self.shelf.acts() {
+            return Err(StoreError::Unreachable { said: "another driver does it".to_owned() });
+        }
+        let Some(store) = self.stores.store(&doomed.holding.key.connection) else {
             let said = "the driver's configuration no longer has this connection".to_owned();
             return Err(StoreError::Unreachable { said });
         };
         let turn = self.at_once.acquire().await;
         let token = &doomed.session.token;
-        let asked = store.revoke_session(&doomed.key, token);
-        let outcome = timed(&*self.observe, &doomed.key, "revoke", asked).await;
+        let asked = store.revoke_session(&doomed.holding.key, token);
+        let outcome = timed(&*self.observe, &doomed.holding.key, "revoke", asked).await;
         drop(turn);
         match outcome {
             // Vault no longer knows the token: what was wanted.

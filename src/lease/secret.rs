@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Moment;
 use crate::lease::flight::Flight;
 use crate::lease::{FetchError, Held, policy};
@@ -49,6 +51,16 @@ pub(super) struct Have {
     rests_until: Option<Moment>,
 }
 
+/// What is written down of one, beside the answer itself.
+#[derive(Serialize, Deserialize)]
+pub(super) struct KeptTerms {
+    first_asked: Moment,
+    asked: Moment,
+    term: Duration,
+    renewable: bool,
+    anew: bool,
+}
+
 /// What is due on a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
@@ -74,6 +86,17 @@ impl Have {
             failures: 0,
             rests_until: None,
         }
+    }
+
+    pub(super) fn keep(&self) -> KeptTerms {
+        let Self { first_asked, asked, term, renewable, anew, .. } = *self;
+        KeptTerms { first_asked, asked, term, renewable, anew }
+    }
+
+    pub(super) fn restore(response: Arc<SecretResponse>, session: u64, kept: &KeptTerms) -> Self {
+        let KeptTerms { first_asked, asked, term, renewable, anew } = *kept;
+        let (failures, rests_until) = (0, None);
+        Self { response, session, first_asked, asked, term, renewable, anew, failures, rests_until }
     }
 
     pub(super) fn leased(&self) -> bool {

@@ -5,8 +5,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Moment;
 use crate::lease::policy;
+use crate::redact::SecretText;
 use crate::secret::store::{LeaseTerms, Session, StoreError};
 
 /// A session that is held.
@@ -21,6 +24,18 @@ pub(super) struct Live {
     last: bool,
     failures: u32,
     rests_until: Option<Moment>,
+}
+
+/// What is written down of one, beside its token.
+#[derive(Serialize, Deserialize)]
+pub(super) struct KeptSession {
+    terms: LeaseTerms,
+    asked: Moment,
+    term: Duration,
+    last: bool,
+    /// When it was succeeded.
+    #[serde(default)]
+    pub(super) retired: Option<Moment>,
 }
 
 /// What is due on a session.
@@ -41,6 +56,17 @@ impl Live {
     pub(super) fn new(number: u64, session: Session, asked: Moment) -> Self {
         let LeaseTerms { duration: term, renewable, .. } = session.terms;
         Self { number, session, asked, term, last: !renewable, failures: 0, rests_until: None }
+    }
+
+    pub(super) fn keep(&self, retired: Option<Moment>) -> KeptSession {
+        let terms = self.session.terms.clone();
+        KeptSession { terms, asked: self.asked, term: self.term, last: self.last, retired }
+    }
+
+    pub(super) fn restore(number: u64, kept: &KeptSession, token: SecretText) -> Self {
+        let session = Session { token, terms: kept.terms.clone() };
+        let KeptSession { asked, term, last, .. } = *kept;
+        Self { number, session, asked, term, last, failures: 0, rests_until: None }
     }
 
     /// When the token ends; `None` for one that does not.

@@ -9,8 +9,10 @@ use std::time::Duration;
 use crate::identity::session::SessionKey;
 use crate::lease::flight::Flight;
 use crate::lease::holding::{Due, Holding};
+use crate::lease::keep::Part;
 use crate::lease::leases::Desk;
 use crate::lease::secret::{self, Have};
+use crate::lease::session::Live;
 use crate::lease::{Change, FetchError, Observe, session};
 use crate::secret::request::SecretRequest;
 use crate::secret::store::StoreError;
@@ -117,15 +119,9 @@ impl Desk {
                 let outcome = timed(&*self.observe, &holding.key, "renew", request).await;
                 self.observe.renewal("session", outcome.is_ok());
                 match outcome {
-                    Ok(terms) => {
-                        if let Some(live) = &mut holding.state().live {
-                            live.renewed(asked, &terms);
-                        }
-                    }
+                    Ok(terms) => self.session_is(holding, |live| live.renewed(asked, &terms)),
                     Err(StoreError::Denied { .. }) => {
-                        if let Some(live) = &mut holding.state().live {
-                            live.lost(self.clock.now());
-                        }
+                        self.session_is(holding, |live| live.lost(self.clock.now()));
                     }
                     Err(error) => self.session_failed(holding, Some(&error)),
                 }
@@ -145,8 +141,14 @@ impl Desk {
     }
 
     fn session_failed(&self, holding: &Holding, error: Option<&StoreError>) {
-        if let Some(live) = &mut holding.state().live {
-            live.failed(error, self.clock.now());
+        self.session_is(holding, |live| live.failed(error, self.clock.now()));
+    }
+
+    fn session_is(&self, holding: &Holding, change: impl FnOnce(&mut Live)) {
+        let mut state = holding.state();
+        if let Some(live) = &mut state.live {
+            change(live);
+            holding.keep(&state, &[Part::Sessions]);
         }
     }
 
@@ -188,6 +190,7 @@ impl Desk {
             Ok(terms) => have.renewed(asked, &terms),
             Err(error) => have.failed(secret::Due::Renew, Some(&error), now),
         }
+        holding.keep(&state, &[Part::Terms(request)]);
     }
 
     fn read_anew(
@@ -211,9 +214,11 @@ impl Desk {
                     .as_mut()
                     .filter(|had| !newer.leased() && had.response.same_secret(&newer.response));
                 if let Some(same) = same {
-                    return same.same_again(asked);
+                    same.same_again(asked);
+                    return holding.keep(&state, &[Part::Terms(&request)]);
                 }
                 secret.have = Some(newer);
+                holding.keep(&state, &[Part::Answer(&request)]);
                 state.tell(&request, || Change::Newer {
                     request: request.clone(),
                     held: held.clone(),
@@ -240,6 +245,7 @@ impl Desk {
         };
         secret.have = None;
         let why = secret.last_error.take().unwrap_or(FetchError::Deadline { last: None });
+        holding.keep(&state, &[Part::Answer(request)]);
         tracing::warn!(pod = %holding.key.pod.uid, connection = holding.key.connection, path = request.path, %why, "a lease has ended and there is no newer one");
         state.tell(request, || Change::Ended { request: request.clone(), why: why.clone() });
     }

@@ -5,8 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 /// How a secret is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Verb {
     /// HTTP GET: KV, database credentials, most engines.
     #[default]
@@ -18,7 +23,8 @@ pub enum Verb {
 /// One question to Vault: what it is asked, and so what its answer is filed under.
 ///
 /// `path` has no leading `/`, no empty, `.` or `..` part and no query; `spec` checks that.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SecretRequest {
     /// How to ask.
     pub verb: Verb,

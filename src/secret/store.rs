@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::identity::session::SessionKey;
 use crate::identity::token::ServiceAccountToken;
@@ -24,7 +25,7 @@ pub struct Session {
 }
 
 /// What Vault promised about a lease or a token, as it wrote it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseTerms {
     /// `lease_id`; empty for what has no lease (KV) and for tokens.
     pub id: String,

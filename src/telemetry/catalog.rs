@@ -79,10 +79,28 @@ pub const CATALOG: &[Entry] = &[
         "Calls of kubelet's, by gRPC code",
     ),
     stable(
+        "keyhole_epoch",
+        Kind::Gauge,
+        &[],
+        "Number of this driver among those of its keeper; 0 without",
+    ),
+    stable(
+        "keyhole_fuse_mode",
+        Kind::Gauge,
+        &["mode"],
+        "Always 1; what the kernel does with requests that a killed driver had read",
+    ),
+    stable(
         "keyhole_generation_switches_total",
         Kind::Counter,
         &[],
         "Times that the files of a volume changed under its pod",
+    ),
+    stable(
+        "keyhole_keeper_connected",
+        Kind::Gauge,
+        &[],
+        "1 when mounts outlive this driver, 0 when there is no keeper",
     ),
     stable("keyhole_leases", Kind::Gauge, &[], "Answers of Vault's that have a lease and are held"),
     stable(
@@ -109,7 +127,37 @@ pub const CATALOG: &[Entry] = &[
         &[],
         "Sessions of ended pods that Vault has not been told of yet",
     ),
+    stable(
+        "keyhole_rotations_total",
+        Kind::Counter,
+        &["outcome"],
+        "Moves of ..data: renamed, or changed without a word to watchers",
+    ),
     stable("keyhole_sessions", Kind::Gauge, &[], "Vault tokens held"),
+    stable(
+        "keyhole_state_lost_total",
+        Kind::Counter,
+        &[],
+        "Volumes and sessions of the driver before whose state could not be read",
+    ),
+    stable(
+        "keyhole_state_swappable",
+        Kind::Gauge,
+        &[],
+        "1 when the kernel has no memfd_secret, so that kept secrets could be swapped after a crash",
+    ),
+    stable(
+        "keyhole_swept_total",
+        Kind::Counter,
+        &[],
+        "Volumes that were ended because their pod had vanished",
+    ),
+    stable(
+        "keyhole_takeovers_total",
+        Kind::Counter,
+        &[],
+        "Volumes gone on with after another driver",
+    ),
     unstable(
         "keyhole_vault_request_seconds",
         Kind::Histogram,

@@ -43,6 +43,10 @@ struct Renewal {
     outcome: &'static str,
 }
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Mode {
+    mode: &'static str,
+}
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: &'static str,
     commit: &'static str,
@@ -65,6 +69,14 @@ struct Inner {
     sessions: Gauge,
     leases: Gauge,
     revocations_waiting: Gauge,
+    epoch: Gauge,
+    keeper: Gauge,
+    swappable: Gauge,
+    mode: Family<Mode, Gauge>,
+    rotations: Family<Outcome, Counter>,
+    state_lost: Counter,
+    swept: Counter,
+    takeovers: Counter,
 }
 
 /// The figures of one driver.
@@ -104,10 +116,21 @@ impl Metrics {
             sessions: Gauge::default(),
             leases: Gauge::default(),
             revocations_waiting: Gauge::default(),
+            epoch: Gauge::default(),
+            keeper: Gauge::default(),
+            swappable: Gauge::default(),
+            mode: Family::default(),
+            rotations: Family::default(),
+            state_lost: Counter::default(),
+            swept: Counter::default(),
+            takeovers: Counter::default(),
         };
         // What has not happened yet is 0, not absent: rates and alerts need a first value.
         for outcome in ["taken_up", "refused"] {
             drop(inner.reloads.get_or_create(&Outcome { outcome }));
+        }
+        for outcome in ["renamed", "silent"] {
+            drop(inner.rotations.get_or_create(&Outcome { outcome }));
         }
         for outcome in [word(true), word(false)] {
             drop(inner.revocations.get_or_create(&Outcome { outcome }));
@@ -131,13 +154,21 @@ impl Metrics {
         add("keyhole_config_reloads_total", own(inner.reloads.clone()));
         add("keyhole_csi_operation_seconds", own(inner.operation_seconds.clone()));
         add("keyhole_csi_operations_total", own(inner.operations.clone()));
+        add("keyhole_epoch", own(inner.epoch.clone()));
+        add("keyhole_fuse_mode", own(inner.mode.clone()));
         add("keyhole_generation_switches_total", own(inner.switches.clone()));
+        add("keyhole_keeper_connected", own(inner.keeper.clone()));
         add("keyhole_leases", own(inner.leases.clone()));
         add("keyhole_opens_total", own(inner.opens.clone()));
         add("keyhole_renewals_total", own(inner.renewals.clone()));
         add("keyhole_revocations_total", own(inner.revocations.clone()));
         add("keyhole_revocations_waiting", own(inner.revocations_waiting.clone()));
+        add("keyhole_rotations_total", own(inner.rotations.clone()));
         add("keyhole_sessions", own(inner.sessions.clone()));
+        add("keyhole_state_lost_total", own(inner.state_lost.clone()));
+        add("keyhole_state_swappable", own(inner.swappable.clone()));
+        add("keyhole_swept_total", own(inner.swept.clone()));
+        add("keyhole_takeovers_total", own(inner.takeovers.clone()));
         add("keyhole_vault_request_seconds", own(inner.vault_seconds.clone()));
         add("keyhole_vault_requests_total", own(inner.vault_requests.clone()));
         add("keyhole_volumes", own(inner.volumes.clone()));
@@ -172,6 +203,43 @@ impl Metrics {
     /// The files of a volume changed.
     pub fn switched(&self) {
         self.0.switches.inc();
+    }
+
+    /// What the kernel does with requests that a killed driver had read.
+    pub fn set_mode(&self, mode: &'static str) {
+        self.0.mode.get_or_create(&Mode { mode }).set(1);
+    }
+
+    /// Whether there is a keeper, and the number of this driver there.
+    pub fn set_keeper(&self, connected: bool, epoch: u64) {
+        self.0.keeper.set(i64::from(connected));
+        self.0.epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX));
+    }
+
+    /// Whether what is kept could be swapped.
+    pub fn set_swappable(&self, swappable: bool) {
+        self.0.swappable.set(i64::from(swappable));
+    }
+
+    /// `..data` of a volume was moved: by a rename, or without one.
+    pub fn rotated(&self, renamed: bool) {
+        let outcome = if renamed { "renamed" } else { "silent" };
+        self.0.rotations.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Something of the driver before could not be read.
+    pub fn state_lost(&self) {
+        self.0.state_lost.inc();
+    }
+
+    /// A volume of a vanished pod was ended.
+    pub fn swept(&self) {
+        self.0.swept.inc();
+    }
+
+    /// A volume of the driver before is served.
+    pub fn taken_over(&self) {
+        self.0.takeovers.inc();
     }
 
     /// How many volumes are published.
@@ -241,6 +309,7 @@ mod tests {
         metrics.vault_request("main", "read", "ok", Duration::from_millis(3));
         metrics.renewal("lease", true);
         metrics.revocation(false);
+        metrics.set_mode("resend");
         let text = metrics.text();
         let mut exposed: Vec<&str> = text
             .lines()

@@ -26,9 +26,9 @@ pub(super) async fn follow(source: Arc<VolumeSource>, mut changes: UnboundedRece
                 apply(&source, change, &mut changes);
             }
         }
-        tidy_at = source.live.files.forget_old(source.clock.now());
+        tidy_at = source.live.files().forget_old(source.clock.now());
         if let Some(mounted) = source.live.mounted.load().as_ref() {
-            mounted.forget(source.live.files.take_stale());
+            mounted.forget(source.live.files().take_stale());
         }
     }
 }
@@ -46,7 +46,7 @@ fn apply(source: &VolumeSource, first: Change, rest: &mut UnboundedReceiver<Chan
                 newer.retain(|(had, _)| *had != request);
                 let reason = explain::read(&source.live.session, &why);
                 for at in source.live.files_of(&request) {
-                    source.live.files.end(
+                    source.live.files().end(
                         at,
                         reason.clone(),
                         source.clock.now(),

@@ -74,6 +74,7 @@ pub(super) fn read(key: &SessionKey, error: &FetchError) -> String {
         | FetchError::NoToken { .. }
         | FetchError::NoConnection { .. }
         | FetchError::Deadline { .. }
+        | FetchError::Superseded
         | FetchError::Ended => {
             format!(
                 "{error} (role {:?}, connection {:?}{})",
@@ -143,6 +144,7 @@ pub(super) fn innermost(error: &FetchError) -> &FetchError {
         | FetchError::NoToken { .. }
         | FetchError::NoConnection { .. }
         | FetchError::Deadline { last: None }
+        | FetchError::Superseded
         | FetchError::Ended => error,
     }
 }

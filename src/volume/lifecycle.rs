@@ -5,31 +5,38 @@
 //! touch a healthy mount on republish: kubelet calls that every minute, for as long as the pod lives.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use dashmap::DashMap;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::config::globs::matches;
+use crate::failpoint;
 use crate::fs::files::{Audit, Files};
-use crate::fs::serve::{Callers, Mounts, Occupant};
-use crate::identity::session::SessionKey;
+use crate::fs::serve::{Callers, Errands, Mounts, Occupant};
+use crate::kept::region::Shelf;
+use crate::lease::Change;
 use crate::lease::leases::Leases;
 use crate::spec::{OnStart, VolumeSpec, attributes};
 use crate::telemetry::metrics::Metrics;
-use crate::volume::live::Live;
+use crate::volume::admission::{admit, session_key, token};
+use crate::volume::keeping::Keeping;
+use crate::volume::live::{Live, kept_as};
 use crate::volume::publish::{PublishRequest, UnpublishRequest, Volumes};
-use crate::volume::source::VolumeSource;
+use crate::volume::source::{VolumeSource, fetch_all};
+use crate::volume::sweep::Pods;
 use crate::volume::{PublishError, UnpublishError, changes, explain};
 
 /// How long a publish waits for a login before it lets the pod start with a warning.
 const CHECK_BUDGET: Duration = Duration::from_secs(4);
-/// How long a publish with `onStart: fetch` waits for all files.
-const FETCH_BUDGET: Duration = Duration::from_secs(8);
+/// How long a publish waits for a keeper that has gone, before it goes on without.
+const KEEPER_BUDGET: Duration = Duration::from_secs(5);
+/// How long a publish waits until the kernel knows the names.
+const PRIME_BUDGET: Duration = Duration::from_millis(200);
 
 /// What the volumes of a node need of the rest of the program.
 pub struct Surroundings {
@@ -47,12 +54,20 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     /// The figures.
     pub metrics: Metrics,
+    /// Memory that outlives the process.
+    pub shelf: Arc<dyn Shelf>,
+    /// The keeper.
+    pub keeping: Arc<dyn Keeping>,
+    /// Work that must not be done by the server.
+    pub errands: Arc<dyn Errands>,
+    /// Which pods this node still has.
+    pub pods: Arc<dyn Pods>,
 }
 
 /// All volumes of this node.
 pub struct Lifecycle {
-    around: Surroundings,
-    table: DashMap<String, Arc<Live>>,
+    pub(super) around: Surroundings,
+    pub(super) table: DashMap<String, Arc<Live>>,
 }
 
 impl Lifecycle {
@@ -63,6 +78,31 @@ impl Lifecycle {
 
     fn known(&self, id: &str) -> Option<Arc<Live>> {
         self.table.get(id).map(|live| Arc::clone(live.value()))
+    }
+
+    /// The files of a volume with nothing in them.
+    pub(super) fn files(&self, spec: VolumeSpec, pod: &crate::identity::pod::PodUid) -> Files {
+        let config = self.around.config.load();
+        let gate = config.connection(&spec.connection).map(|had| had.gate).unwrap_or_default();
+        Files::new(
+            Arc::new(spec),
+            pod.clone(),
+            gate,
+            Arc::clone(&self.around.callers),
+            Arc::clone(&self.around.audit),
+            self.around.clock.wall(),
+        )
+    }
+
+    pub(super) fn source(&self, live: &Arc<Live>) -> Arc<VolumeSource> {
+        Arc::new(VolumeSource {
+            live: Arc::clone(live),
+            leases: self.around.leases.clone(),
+            clock: Arc::clone(&self.around.clock),
+            metrics: self.around.metrics.clone(),
+            errands: Arc::clone(&self.around.errands),
+            priming: AtomicBool::new(false),
+        })
     }
 
     /// Parse, admit, look, log in, mount, keep: in this order.
@@ -83,50 +123,60 @@ impl Lifecycle {
                 )));
             }
         }
+        if !self.around.keeping.is_there_within(KEEPER_BUDGET).await {
+            tracing::warn!(
+                volume = request.volume_id,
+                "there is no keeper: this mount does not outlive this driver until it is back"
+            );
+        }
 
-        let gate = config.connection(&spec.connection).map(|had| had.gate).unwrap_or_default();
-        let session = Arc::new(session_key(&spec, &request));
+        let session = Arc::new(session_key(&spec, &request.pod));
         let on_start = spec.on_start;
-        let files = Arc::new(Files::new(
-            Arc::new(spec),
-            request.pod.uid.clone(),
-            gate,
-            Arc::clone(&self.around.callers),
-            Arc::clone(&self.around.audit),
-            self.around.clock.wall(),
-        ));
-        let live = Arc::new(Live {
-            id: request.volume_id.clone(),
-            target: request.target.clone(),
-            pod: request.pod.clone(),
-            session: Arc::clone(&session),
-            files,
-            mounted: ArcSwapOption::empty(),
-            ended: CancellationToken::new(),
-        });
+        let id = request.volume_id.clone();
         let (newer, inbox) = tokio::sync::mpsc::unbounded_channel();
-        self.around.leases.attach(&live.id, session, Some(token), newer);
-        let source = Arc::new(VolumeSource {
-            live: Arc::clone(&live),
-            leases: self.around.leases.clone(),
-            clock: Arc::clone(&self.around.clock),
-            metrics: self.around.metrics.clone(),
-        });
+        let holding =
+            self.around.leases.attach(&id, Arc::clone(&session), Some(token), newer).await;
+        let begun = self.begin(&request, spec, &session, &holding);
+        let live = match begun {
+            Ok(files) => Arc::new(Live::new(
+                (id, request.target.clone()),
+                request.pod.clone(),
+                session,
+                Arc::new(files),
+                self.around.clock.now(),
+            )),
+            Err(error) => {
+                self.around.leases.detach(&id);
+                return Err(error.into());
+            }
+        };
+        let source = self.source(&live);
         if let Err(error) = self.bring_up(&live, &source, on_start).await {
             live.ended.cancel();
+            live.files().wipe();
             self.around.leases.detach(&live.id);
             return Err(error);
         }
         if on_start != OnStart::Lazy {
             let mut paths: Vec<String> =
-                live.files.spec().files.iter().map(|file| file.secret.path.clone()).collect();
+                live.files().spec().files.iter().map(|file| file.secret.path.clone()).collect();
             paths.dedup();
             self.around.leases.prepare(&live.id, paths);
         }
+        self.enter(live, source, inbox);
+        Ok(())
+    }
+
+    /// The volume is there.
+    pub(super) fn enter(
+        &self,
+        live: Arc<Live>,
+        source: Arc<VolumeSource>,
+        inbox: UnboundedReceiver<Change>,
+    ) {
         drop(tokio::spawn(changes::follow(source, inbox)));
         self.table.insert(live.id.clone(), live);
         self.count();
-        Ok(())
     }
 
     /// The steps that can be refused: Vault's word first, then the mount.
@@ -155,19 +205,28 @@ impl Lifecycle {
             return Err(PublishError::Refused(sentence));
         }
         tracing::warn!(volume = live.id, pod = %live.pod.uid, namespace = live.pod.namespace, name = live.pod.name, reason = sentence, "the pod starts without a login");
-        live.files.warn(sentence, self.around.clock.wall());
+        live.files().warn(sentence, self.around.clock.wall());
         Ok(())
     }
 
+    /// Mount, deposit, prime: nobody is told that the volume is there before it outlives us.
     async fn mount(
         &self,
         live: &Arc<Live>,
         source: &Arc<VolumeSource>,
     ) -> Result<(), PublishError> {
-        let files = Arc::clone(&live.files);
+        let files = live.files();
         let source: Arc<VolumeSource> = Arc::clone(source);
-        let mounted = self.around.mounts.mount(&live.target, files, source).await?;
+        let mounted = self.around.mounts.mount(&live.target, Arc::clone(&files), source).await?;
+        failpoint::reach("publish.mounted");
         live.mounted.store(Some(Arc::new(mounted)));
+        self.deposit(live).await;
+        failpoint::reach("publish.deposited");
+        // So that kubelet's stats are answered from the kernel's memory, and a first open asks for content only.
+        let names = files.spec().files.iter().map(|file| file.name.clone()).collect();
+        let name = live.kept_as();
+        let primed = self.around.errands.prime(&name, names);
+        drop(tokio::time::timeout(PRIME_BUDGET, primed).await);
         Ok(())
     }
 
@@ -175,6 +234,7 @@ impl Lifecycle {
     /// error of a republish makes kubelet delete the mount's directory under the running pod.
     /// <https://github.com/kubernetes/kubernetes/issues/121271>
     async fn republish(&self, live: &Arc<Live>, request: PublishRequest) {
+        live.see(self.around.clock.now());
         match request.tokens.audience(&live.session.audience) {
             Some(token) => self.around.leases.refresh_token(&live.id, token),
             None => {
@@ -185,22 +245,39 @@ impl Lifecycle {
                 );
             }
         }
-        if live.is_alive() {
-            return;
+        if !live.is_alive() {
+            return self.rebuild(live).await;
         }
+        // Not by asking the server, which is us.
+        if let Ok(Occupant::Nothing) = self.around.mounts.look(&live.target).await
+            && let Some(mounted) = live.mounted.load_full()
+        {
+            match mounted.attach().await {
+                Ok(()) => {
+                    tracing::warn!(volume = live.id, pod = %live.pod.uid, "somebody had unmounted the volume; it is mounted again");
+                    // The private mount is another.
+                    self.deposit(live).await;
+                }
+                Err(error) => {
+                    tracing::warn!(volume = live.id, %error, "the unmounted volume cannot be mounted again as it is");
+                    drop(mounted.end(true).await);
+                    self.rebuild(live).await;
+                }
+            }
+        }
+    }
+
+    async fn rebuild(&self, live: &Arc<Live>) {
         tracing::warn!(volume = live.id, pod = %live.pod.uid, "the mount is dead; building it anew");
-        drop(live.mounted.swap(None));
+        if let Some(dead) = live.mounted.swap(None) {
+            drop(dead.end(true).await);
+        }
         if let Err(error) = self.around.mounts.clear(&live.target).await {
             tracing::warn!(volume = live.id, %error, "the dead mount could not be taken down whole");
         }
-        let source = Arc::new(VolumeSource {
-            live: Arc::clone(live),
-            leases: self.around.leases.clone(),
-            clock: Arc::clone(&self.around.clock),
-            metrics: self.around.metrics.clone(),
-        });
+        let source = self.source(live);
         match self.mount(live, &source).await {
-            Ok(()) => live.files.warn(
+            Ok(()) => live.files().warn(
                 "the mount had died and was built anew: files that were open stay broken until the pod restarts".to_owned(),
                 self.around.clock.wall(),
             ),
@@ -208,8 +285,33 @@ impl Lifecycle {
         }
     }
 
-    fn count(&self) {
+    pub(super) fn count(&self) {
         self.around.metrics.set_volumes(self.table.len());
+    }
+
+    /// Reads no request any more, for the end of this process.
+    pub async fn stop(&self, limit: Duration) {
+        let mounted = self.table.iter().filter_map(|live| live.mounted.load_full()).collect();
+        self.around.mounts.stop(mounted, limit).await;
+    }
+
+    /// Ends a volume in the order in which nothing is lost: what is still kept is ended by the next driver.
+    pub(super) async fn end(&self, live: &Arc<Live>) -> Result<(), UnpublishError> {
+        live.ended.cancel();
+        live.files().kept().manifest.end();
+        let ended = match live.mounted.swap(None) {
+            Some(mounted) => mounted.end(false).await,
+            None => self.around.mounts.clear(&live.target).await,
+        };
+        live.files().wipe();
+        failpoint::reach("unpublish.ended");
+        self.around.keeping.withdraw(&live.kept_as()).await;
+        failpoint::reach("unpublish.withdrawn");
+        self.around.leases.detach(&live.id);
+        self.table.remove(&live.id);
+        self.count();
+        // What is left of the mount, if anything, is cleared by kubelet's next call.
+        Ok(ended?)
     }
 }
 
@@ -226,7 +328,11 @@ impl Volumes for Lifecycle {
                 )))
             }
             Some(live) => {
-                self.republish(&live, request).await;
+                if live.files().spec().files.is_empty() {
+                    self.learn_again(&live, &request).await;
+                } else {
+                    self.republish(&live, request).await;
+                }
                 Ok(())
             }
         }
@@ -234,112 +340,9 @@ impl Volumes for Lifecycle {
 
     async fn unpublish(&self, request: UnpublishRequest) -> Result<(), UnpublishError> {
         let Some(live) = self.known(&request.volume_id) else {
+            self.around.keeping.withdraw(&kept_as(&request.volume_id)).await;
             return Ok(self.around.mounts.clear(&request.target).await?);
         };
-        live.ended.cancel();
-        let ended = match live.mounted.swap(None) {
-            Some(mounted) => mounted.end().await,
-            None => self.around.mounts.clear(&live.target).await,
-        };
-        live.files.wipe();
-        self.around.leases.detach(&live.id);
-        self.table.remove(&live.id);
-        self.count();
-        // What is left of the mount, if anything, is cleared by kubelet's next call.
-        Ok(ended?)
+        self.end(&live).await
     }
-}
-
-/// Whether the driver's configuration lets this pod use this connection with this role.
-fn admit(config: &Config, spec: &VolumeSpec, request: &PublishRequest) -> Result<(), PublishError> {
-    let Some(connection) = config.connection(&spec.connection) else {
-        return Err(PublishError::NotReady(format!(
-            "the driver's configuration has no Vault connection {:?}; it has {}",
-            spec.connection,
-            config.vaults.keys().cloned().collect::<Vec<_>>().join(", ")
-        )));
-    };
-    let allowed = |globs: &[String], name: &str| globs.is_empty() || matches(globs, name);
-    if !allowed(&connection.allowed_namespaces, &request.pod.namespace) {
-        return Err(PublishError::NotAllowed(format!(
-            "pods of namespace {:?} may not use the Vault connection {:?}: the driver's configuration (vaults.{}.allowedNamespaces) allows {}",
-            request.pod.namespace,
-            spec.connection,
-            spec.connection,
-            connection.allowed_namespaces.join(", ")
-        )));
-    }
-    if !allowed(&connection.allowed_roles, &spec.role) {
-        return Err(PublishError::NotAllowed(format!(
-            "role {:?} may not be used over the Vault connection {:?}: the driver's configuration (vaults.{}.allowedRoles) allows {}",
-            spec.role,
-            spec.connection,
-            spec.connection,
-            connection.allowed_roles.join(", ")
-        )));
-    }
-    Ok(())
-}
-
-/// Kubelet's token of the audience that the volume names.
-fn token(
-    spec: &VolumeSpec,
-    request: &PublishRequest,
-    wall: std::time::SystemTime,
-) -> Result<crate::identity::token::ServiceAccountToken, PublishError> {
-    let Some(token) = request.tokens.audience(&spec.audience) else {
-        let had = request.tokens.audiences();
-        let had = if had.is_empty() { "none".to_owned() } else { had.join(", ") };
-        return Err(PublishError::NotReady(format!(
-            "kubelet sent no service-account token for audience {:?} (it sent: {had}); list the audience in tokenRequests of the CSIDriver object, or name one of those in the volume's attribute `audience`",
-            spec.audience
-        )));
-    };
-    if token.expires <= wall {
-        return Err(PublishError::NotReady(format!(
-            "the service-account token for audience {:?} that kubelet sent has expired; kubelet sends a new one with its next try (is the node's clock right?)",
-            spec.audience
-        )));
-    }
-    Ok(token)
-}
-
-fn session_key(spec: &VolumeSpec, request: &PublishRequest) -> SessionKey {
-    SessionKey {
-        pod: request.pod.clone(),
-        connection: spec.connection.clone(),
-        namespace: spec.namespace.clone(),
-        auth_method: spec.auth_method,
-        auth_path: spec.auth_path.clone(),
-        role: spec.role.clone(),
-        audience: spec.audience.clone(),
-    }
-}
-
-/// Renders every file before the pod starts; what cannot be had stops the pod.
-async fn fetch_all(live: &Arc<Live>, source: &Arc<VolumeSource>) -> Result<(), PublishError> {
-    let mut flights = tokio::task::JoinSet::new();
-    for file in 0..live.files.spec().files.len() {
-        let source = Arc::clone(source);
-        flights.spawn(async move { source.bring(file, FETCH_BUDGET).await });
-    }
-    let mut failures: Vec<(bool, String)> = Vec::new();
-    while let Some(outcome) = flights.join_next().await {
-        if let Ok(Err(error)) = outcome {
-            let said = explain::innermost(&error);
-            failures.push((
-                explain::definite_no(said) || explain::refused(said),
-                explain::read(&live.session, &error),
-            ));
-        }
-    }
-    failures.extend(live.files.unrendered().into_iter().map(|reason| (true, reason)));
-    failures.sort();
-    failures.dedup();
-    if failures.is_empty() {
-        return Ok(());
-    }
-    let definite = failures.iter().any(|(definite, _)| *definite);
-    let text = failures.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ");
-    Err(if definite { PublishError::Refused(text) } else { PublishError::NotYet(text) })
 }

@@ -4,6 +4,7 @@
 //! certificate and its key match; a file that cannot be rendered does not hinder the others.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,15 +12,15 @@ use async_trait::async_trait;
 use crate::clock::Clock;
 use crate::fs::error::FsError;
 use crate::fs::files::{Installed, Provenance};
-use crate::fs::serve::Source;
+use crate::fs::serve::{Errands, Source};
 use crate::lease::leases::Leases;
 use crate::lease::{FetchError, Held};
 use crate::render::{Rendered, render};
 use crate::secret::request::SecretRequest;
 use crate::secret::store::StoreError;
 use crate::telemetry::metrics::Metrics;
-use crate::volume::explain;
 use crate::volume::live::Live;
+use crate::volume::{PublishError, explain, rotation};
 
 /// Where the files of one volume come from.
 pub(super) struct VolumeSource {
@@ -27,22 +28,54 @@ pub(super) struct VolumeSource {
     pub(super) leases: Leases,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
+    pub(super) errands: Arc<dyn Errands>,
+    /// The root is about to be primed again.
+    pub(super) priming: AtomicBool,
 }
+
+/// A list is read in several parts: the root is primed once they have been.
+const LISTED: Duration = Duration::from_millis(50);
+/// How long a publish with `onStart: fetch` waits for all files.
+const FETCH_BUDGET: Duration = Duration::from_secs(8);
 
 #[async_trait]
 impl Source for VolumeSource {
     async fn fetch(&self, file: usize, budget: Duration) {
-        if let Err(error) = self.bring(file, budget).await {
+        let brought = self.bring(file, budget).await;
+        if !self.live.files().acts() {
+            // Nothing is asked or taken in any more, and it is not ours to say so: the kernel asks our successor.
+            return std::future::pending().await;
+        }
+        if let Err(error) = brought {
             tracing::warn!(volume = self.live.id, pod = %self.live.pod.uid, file, %error, "not fetched");
         }
+    }
+
+    async fn listed(&self) {
+        self.prime_again().await;
     }
 }
 
 impl VolumeSource {
+    /// Lets the rotator stat the root, once for all who list it meanwhile.
+    async fn prime_again(&self) {
+        if self.priming.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tokio::time::sleep(LISTED).await;
+        self.priming.store(false, Ordering::Release);
+        let primed = self.errands.prime(&self.live.kept_as(), Vec::new()).await;
+        tracing::debug!(
+            volume = self.live.id,
+            primed,
+            "the root was listed; the kernel learns it again"
+        );
+    }
+
     /// Fetches one file, with all that share its answer; a failure is recorded with each.
     pub(super) async fn bring(&self, file: usize, budget: Duration) -> Result<(), FetchError> {
-        let spec = self.live.files.spec();
-        let Some(wanted) = spec.files.get(file) else {
+        let files = self.live.files();
+        let Some(wanted) = files.spec().files.get(file) else {
             return Ok(());
         };
         match self.leases.fetch(&self.live.id, &wanted.secret, wanted.refresh, budget).await {
@@ -53,21 +86,31 @@ impl VolumeSource {
             Err(error) => {
                 let reason = explain::read(&self.live.session, &error);
                 for at in self.live.files_of(&wanted.secret) {
-                    self.live.files.fail(at, errno(&error), reason.clone(), self.clock.wall());
+                    self.live.files().fail(at, errno(&error), reason.clone(), self.clock.wall());
                 }
                 Err(error)
             }
         }
     }
 
+    /// Shows answers that were held before: in files that have shown one, as far as they show another.
+    pub(super) fn show_again(&self, held: Vec<(SecretRequest, Held)>) {
+        let files = self.live.files();
+        let fetched = |request: &SecretRequest| {
+            self.live.files_of(request).into_iter().any(|file| files.is_fetched(file))
+        };
+        self.show(held.into_iter().filter(|(request, _)| fetched(request)).collect());
+    }
+
     /// Renders answers into all files that show them: one generation for all of them.
     pub(super) fn show(&self, answers: Vec<(SecretRequest, Held)>) {
         let (now, wall) = (self.clock.now(), self.clock.wall());
+        let files = self.live.files();
         let mut contents: Vec<(usize, Rendered, Provenance)> = Vec::new();
         for (request, held) in answers {
             let asked = wall.checked_sub(now.saturating_since(held.asked)).unwrap_or(wall);
             for at in self.live.files_of(&request) {
-                let Some(file) = self.live.files.spec().files.get(at) else {
+                let Some(file) = files.spec().files.get(at) else {
                     continue;
                 };
                 match render(file, &held.response) {
@@ -85,7 +128,7 @@ impl VolumeSource {
                     Err(error) => {
                         let reason = format!("{}: {error}", request.path);
                         tracing::warn!(volume = self.live.id, pod = %self.live.pod.uid, file = file.name, %error, "not rendered");
-                        self.live.files.fail_to_render(at, reason, wall);
+                        files.fail_to_render(at, reason, wall);
                     }
                 }
             }
@@ -93,14 +136,13 @@ impl VolumeSource {
         if contents.is_empty() {
             return;
         }
-        match self.live.files.install(contents, now, wall) {
+        match files.install(contents, now, wall) {
             Installed::First | Installed::Same => {}
             Installed::Switched { generation } => {
                 self.metrics.switched();
                 tracing::info!(volume = self.live.id, pod = %self.live.pod.uid, generation, "files changed");
-                if let Some(mounted) = self.live.mounted.load().as_ref() {
-                    mounted.switched();
-                }
+                let (live, errands) = (Arc::clone(&self.live), Arc::clone(&self.errands));
+                drop(tokio::spawn(rotation::rotate(live, errands, self.metrics.clone())));
             }
         }
     }
@@ -118,6 +160,35 @@ fn errno(error: &FetchError) -> FsError {
         | FetchError::NoToken { .. }
         | FetchError::NoConnection { .. }
         | FetchError::Deadline { last: None }
+        | FetchError::Superseded
         | FetchError::Ended => FsError::Unavailable,
     }
+}
+
+/// Renders every file before the pod starts; what cannot be had stops the pod.
+pub(super) async fn fetch_all(live: &Live, source: &Arc<VolumeSource>) -> Result<(), PublishError> {
+    let mut flights = tokio::task::JoinSet::new();
+    for file in 0..live.files().spec().files.len() {
+        let source = Arc::clone(source);
+        flights.spawn(async move { source.bring(file, FETCH_BUDGET).await });
+    }
+    let mut failures: Vec<(bool, String)> = Vec::new();
+    while let Some(outcome) = flights.join_next().await {
+        if let Ok(Err(error)) = outcome {
+            let said = explain::innermost(&error);
+            failures.push((
+                explain::definite_no(said) || explain::refused(said),
+                explain::read(&live.session, &error),
+            ));
+        }
+    }
+    failures.extend(live.files().unrendered().into_iter().map(|reason| (true, reason)));
+    failures.sort();
+    failures.dedup();
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let definite = failures.iter().any(|(definite, _)| *definite);
+    let text = failures.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ");
+    Err(if definite { PublishError::Refused(text) } else { PublishError::NotYet(text) })
 }

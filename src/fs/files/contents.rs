@@ -9,14 +9,33 @@ use super::{
 const MAX_WARNINGS: usize = 8;
 
 impl Files {
-    /// Takes contents in, by file index, all in one generation.
+    /// Takes contents in, by file index, all in one generation. A process that may no longer act takes in nothing: the
+    /// next one would have to go on with a mark that no journal reaches.
     pub fn install(
         &self,
         contents: Vec<(usize, Rendered, Provenance)>,
         now: Moment,
         wall: SystemTime,
     ) -> Installed {
-        self.state().versions.install(contents, now, wall)
+        if !self.kept.journal.acts() {
+            return Installed::Same;
+        }
+        let mut state = self.state();
+        let changed: Vec<usize> = contents.iter().map(|(file, ..)| *file).collect();
+        let outcome = state.versions.install(contents, now, wall);
+        self.record(&mut state);
+        match outcome {
+            // After it is written down, and before anybody can see it: a journal that is behind this mark has lost
+            // something, and no number may stand for two contents.
+            Installed::Switched { generation } => self.kept.manifest.raise(generation),
+            Installed::First | Installed::Same => {}
+        }
+        for file in changed {
+            if let Some(present) = state.versions.files.get(file) {
+                self.kept.manifest.size(file, present.last_size);
+            }
+        }
+        outcome
     }
 
     /// A file could not be fetched; what it shows stays.
@@ -37,7 +56,9 @@ impl Files {
     /// What a file shows has ended (its lease is over): the next open fetches or fails.
     pub fn end(&self, file: usize, reason: String, now: Moment, wall: SystemTime) {
         let failure = Failure { error: FsError::Unavailable, reason, at: wall, unrendered: false };
-        self.state().versions.end(file, failure, now);
+        let mut state = self.state();
+        state.versions.end(file, failure, now);
+        self.record(&mut state);
     }
 
     /// Something that the person should know, though the volume works.
@@ -51,7 +72,10 @@ impl Files {
 
     /// Drops what is past its grace; returns when to call again.
     pub fn forget_old(&self, now: Moment) -> Option<Moment> {
-        self.state().versions.forget_old(now)
+        let mut state = self.state();
+        let next = state.versions.forget_old(now);
+        self.record(&mut state);
+        next
     }
 
     /// Inodes whose bytes are gone and that the kernel may still have pages of; told once.
@@ -69,6 +93,7 @@ impl Files {
         let mut state = self.state();
         state.versions.wipe();
         state.snapshots.clear();
+        self.kept.journal.wipe();
     }
 
     /// Why files did not become files of what Vault answered.

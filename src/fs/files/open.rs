@@ -4,6 +4,7 @@ use super::{
     Arc, Asker, Attempt, Cache, Caller, FileSpec, Files, FsError, Gate, Kind, Listed, Moment, Node,
     NodeId, OPEN_BUDGET, Open, Opened, Outcome, STAT_BUDGET, SecretBytes, Step, Version,
 };
+use crate::fs::kept::content_key;
 use crate::fs::tree::Child;
 
 impl Files {
@@ -52,6 +53,7 @@ impl Files {
                 return Err(FsError::Unavailable);
             }
             state.versions.opened(version);
+            self.kept.journal.add(&content_key((version.file, version.version)), 1);
             drop(state);
             let audited = !ours && self.gate == Gate::Audit;
             tell(if audited { Outcome::Audited } else { Outcome::Served }, Some(version.version));
@@ -102,19 +104,34 @@ impl Files {
     /// The handle is not open, or its bytes are gone with the volume.
     pub fn read(&self, handle: NodeId) -> Result<Arc<SecretBytes>, FsError> {
         let state = self.state();
-        let bytes = match handle.node() {
-            Some(Node::File(version)) => state.versions.pinned(version),
-            Some(Node::Status { snapshot }) => state.snapshots.get(&snapshot).map(Arc::clone),
-            _ => None,
-        };
-        bytes.ok_or(FsError::BadHandle)
+        match handle.node() {
+            Some(Node::File(version)) => state.versions.pinned(version).ok_or(FsError::BadHandle),
+            Some(Node::Status { snapshot }) => {
+                let had = state.snapshots.get(&snapshot).map(Arc::clone);
+                drop(state);
+                Ok(had.unwrap_or_else(|| self.snapshot_again(snapshot)))
+            }
+            _ => Err(FsError::BadHandle),
+        }
     }
 
-    /// A handle is closed.
-    pub fn release(&self, handle: NodeId) {
+    /// The text for a handle that was opened at the server before this one.
+    fn snapshot_again(&self, snapshot: u32) -> Arc<SecretBytes> {
+        let text = Arc::new(SecretBytes::new(self.status()));
+        self.state().snapshots.insert(snapshot, Arc::clone(&text));
+        text
+    }
+
+    /// A handle is closed. `again`: the kernel says so once more, because a server died before it answered; that
+    /// one may have counted it already, and bytes that stay too long are better than bytes that go too early.
+    pub fn release(&self, handle: NodeId, again: bool) {
         let mut state = self.state();
         match handle.node() {
-            Some(Node::File(version)) => state.versions.released(version),
+            Some(Node::File(version)) if !again => {
+                self.kept.journal.add(&content_key((version.file, version.version)), -1);
+                state.versions.released(version);
+                self.record(&mut state);
+            }
             Some(Node::Status { snapshot }) => drop(state.snapshots.remove(&snapshot)),
             _ => {}
         }
@@ -135,7 +152,7 @@ impl Files {
             vec![line(known, Kind::Directory, "."), line(Node::Root, Kind::Directory, "..")];
         match known {
             Node::Root => {
-                let generation = self.state().versions.generation;
+                let generation = self.state().versions.linked;
                 let folder = Node::Folder { generation, at: 0 };
                 names.push(line(folder, Kind::Directory, &format!("..{generation}")));
                 names.push(line(Node::DataLink { generation }, Kind::Link, super::DATA));

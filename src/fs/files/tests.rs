@@ -11,10 +11,10 @@ use crate::spec::{Encoding, Field, Format, OnStart};
 
 const POD: &str = "2b41a9f0-8d6e-4a44-9f5e-0123456789ab";
 /// A thread in the volume's pod.
-const INSIDE: Asker = Asker { tid: 1 };
+pub(super) const INSIDE: Asker = Asker { tid: 1 };
 /// A thread of the host.
 const OUTSIDE: Asker = Asker { tid: 2 };
-const WALL: SystemTime = SystemTime::UNIX_EPOCH;
+pub(super) const WALL: SystemTime = SystemTime::UNIX_EPOCH;
 
 struct Threads;
 
@@ -25,7 +25,7 @@ impl Callers for Threads {
 }
 
 #[derive(Default)]
-struct Heard(StdMutex<Vec<(Outcome, Option<u32>)>>);
+pub(super) struct Heard(StdMutex<Vec<(Outcome, Option<u32>)>>);
 
 impl Audit for Heard {
     fn opened(&self, open: &Open<'_>) {
@@ -39,7 +39,7 @@ impl Heard {
     }
 }
 
-fn at(seconds: u64) -> Moment {
+pub(super) fn at(seconds: u64) -> Moment {
     Moment::since_boot(Duration::from_secs(seconds))
 }
 
@@ -58,7 +58,7 @@ fn spec(name: &str, field: Field) -> FileSpec {
 }
 
 /// Files 0 `db`, 1 `each` (a folder by field), 2 `tls/key`.
-fn volume(gate: Gate) -> (Files, Arc<Heard>) {
+pub(super) fn volume(gate: Gate) -> (Files, Arc<Heard>) {
     let files =
         vec![spec("db", Field::All), spec("each", Field::Each), spec("tls/key", Field::All)];
     let spec = VolumeSpec {
@@ -76,11 +76,11 @@ fn volume(gate: Gate) -> (Files, Arc<Heard>) {
     (Files::new(Arc::new(spec), PodUid::new(POD), gate, Arc::new(Threads), audit, WALL), heard)
 }
 
-fn from() -> Provenance {
+pub(super) fn from() -> Provenance {
     Provenance { path: "kv/app".into(), version: Some(3), lease: false, fetched: WALL, ends: None }
 }
 
-fn text(text: &str) -> Rendered {
+pub(super) fn text(text: &str) -> Rendered {
     Rendered::File(SecretBytes::new(text.into()))
 }
 
@@ -90,8 +90,10 @@ fn fields(pairs: &[(&str, &str)]) -> Rendered {
     Rendered::Folder(pairs.collect::<BTreeMap<_, _>>())
 }
 
-fn put(files: &Files, file: usize, rendered: Rendered, seconds: u64) -> Installed {
-    files.install(vec![(file, rendered, from())], at(seconds), WALL)
+pub(super) fn put(files: &Files, file: usize, rendered: Rendered, seconds: u64) -> Installed {
+    let installed = files.install(vec![(file, rendered, from())], at(seconds), WALL);
+    files.link();
+    installed
 }
 
 fn done<T>(step: Result<Step<T>, FsError>) -> T {
@@ -102,7 +104,7 @@ fn done<T>(step: Result<Step<T>, FsError>) -> T {
 }
 
 /// Follows `path` from the root, links included, as the kernel does.
-fn walk(files: &Files, path: &str) -> Result<NodeId, FsError> {
+pub(super) fn walk(files: &Files, path: &str) -> Result<NodeId, FsError> {
     let mut node = NodeId::ROOT;
     for part in path.split('/') {
         let entry = done(files.lookup(node, part, Attempt::Fetched));
@@ -114,13 +116,13 @@ fn walk(files: &Files, path: &str) -> Result<NodeId, FsError> {
     Ok(node)
 }
 
-fn read(files: &Files, node: NodeId, seconds: u64) -> Result<String, FsError> {
+pub(super) fn read(files: &Files, node: NodeId, seconds: u64) -> Result<String, FsError> {
     let opened = match files.open(node, INSIDE, at(seconds), Attempt::Fetched)? {
         Step::Done(opened) => opened,
         Step::Fetch { .. } => panic!("fetched twice"),
     };
     let bytes = files.read(opened.handle)?;
-    files.release(opened.handle);
+    files.release(opened.handle, false);
     Ok(String::from_utf8(bytes.expose().clone()).unwrap())
 }
 
@@ -176,6 +178,8 @@ fn every_version_is_a_new_inode_and_all_changes_of_a_set_are_one_generation() {
     let (a1, b1) = (walk(&files, "db").unwrap(), walk(&files, "tls/key").unwrap());
     let both = vec![(0, text("a2"), from()), (2, text("b2"), from())];
     assert_eq!(files.install(both, at(5), WALL), Installed::Switched { generation: 2 });
+    assert_eq!(walk(&files, "db").unwrap(), a1, "the link has not moved yet");
+    files.link();
     let (a2, b2) = (walk(&files, "db").unwrap(), walk(&files, "tls/key").unwrap());
     assert!(a1 != a2 && b1 != b2);
     assert_eq!(read(&files, a2, 5).unwrap() + &read(&files, b2, 5).unwrap(), "a2b2");
@@ -194,7 +198,7 @@ fn an_old_inode_gives_the_old_bytes_in_the_grace_and_the_current_ones_after_it()
     assert_eq!(read(&files, node, 109).unwrap(), "old");
     let opened = done(files.open(node, INSIDE, at(110), Attempt::First));
     assert_eq!(opened.cache, Cache::Direct, "the kernel must not keep these pages for this inode");
-    files.release(opened.handle);
+    files.release(opened.handle, false);
     assert_eq!(read(&files, node, 110).unwrap(), "newer");
     assert_eq!(files.forget_old(at(109)), Some(at(110)));
     assert_eq!(files.forget_old(at(110)), None);
@@ -216,8 +220,78 @@ fn an_open_handle_pins_its_snapshot() {
     assert_eq!(files.read(opened.handle).unwrap().expose(), b"old");
     let attr = done(files.getattr(node, Some(opened.handle), INSIDE, Attempt::First));
     assert_eq!(attr.size, 3, "fstat tells the pinned size");
-    files.release(opened.handle);
+    files.release(opened.handle, false);
     assert_eq!(files.read(opened.handle).err(), Some(FsError::BadHandle));
+}
+
+#[test]
+fn an_inode_has_the_size_that_its_handle_reads_until_that_is_closed() {
+    let (files, _) = volume(Gate::Enforce);
+    let size = |node| done(files.getattr(node, None, INSIDE, Attempt::First)).size;
+    put(&files, 0, text("the long old one"), 1);
+    let old = walk(&files, "..data/db").unwrap();
+    let handle = done(files.open(old, INSIDE, at(2), Attempt::First)).handle;
+    put(&files, 0, text("new"), 3);
+    files.forget_old(at(20));
+    assert_eq!(size(old), 16, "what the handle reads would be cut");
+    files.release(handle, false);
+    assert_eq!(size(old), 3);
+}
+
+/// Memory that the process may write to until it has left.
+struct Left(std::sync::atomic::AtomicBool);
+
+impl crate::kept::region::Shelf for Left {
+    fn segment(&self, size: usize) -> std::io::Result<Box<dyn crate::kept::region::Region>> {
+        Ok(Box::new(vec![0; size]))
+    }
+
+    fn page(&self, size: usize) -> std::io::Result<Box<dyn crate::kept::region::Region>> {
+        self.segment(size)
+    }
+
+    fn replace(&self, _: &str, _: &dyn crate::kept::region::Region) {}
+
+    fn remove(&self, _: &str) {}
+
+    fn acts(&self) -> bool {
+        !self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn who_has_left_takes_nothing_in_and_moves_no_link() {
+    let shelf = Arc::new(Left(false.into()));
+    let journal = crate::kept::journal::Journal::create("v", Arc::clone(&shelf) as _).unwrap();
+    let kept = Kept { journal: Arc::new(journal), ..Kept::none() };
+    let files = volume(Gate::Enforce).0.keep(kept);
+    put(&files, 0, text("one"), 1);
+    assert!(files.link());
+    shelf.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(put(&files, 0, text("two"), 2), Installed::Same);
+    assert!(!files.link());
+    let node = walk(&files, "..data/db").unwrap();
+    assert_eq!(read(&files, node, 3).unwrap(), "one");
+}
+
+#[test]
+fn the_temporary_link_is_there_until_it_is_renamed() {
+    let (files, _) = volume(Gate::Enforce);
+    put(&files, 0, text("one"), 1);
+    let Installed::Switched { generation } =
+        files.install(vec![(0, text("two"), from())], at(2), WALL)
+    else {
+        panic!("no new generation");
+    };
+    let rotator = (OUTSIDE, false);
+    files.expect_rotation(Some((OUTSIDE.tid, generation)));
+    let there = || files.lookup(NodeId::ROOT, "..data_tmp", Attempt::First).is_ok();
+    assert!(!there(), "symlink(2) would find it");
+    files.rotation_link(rotator, NodeId::ROOT, "..data_tmp", &format!("..{generation}")).unwrap();
+    assert!(there(), "rename(2) would not find it");
+    files.rotation_rename(rotator, "..data_tmp", "..data").unwrap();
+    assert!(!there());
+    assert_eq!(files.generations(), (generation, generation));
 }
 
 #[test]
