@@ -49,16 +49,25 @@ pub struct Database {
 impl World {
     /// A world on the fake Vault.
     pub async fn fake() -> Self {
+        Self::begin().await.run().await
+    }
+
+    /// The same before anything is started but Vault.
+    pub async fn begin() -> Self {
         keyhole::vault::tls::install_crypto();
         let fake = FakeVault::start().await.unwrap();
         let stage = Stage::new(program()).unwrap();
         fake.trust(stage.cluster());
         let operator = Operator::new(&fake.address(), ROOT).unwrap();
-        let database = Database { plugin: "none", config: json!({}), creation: "" };
         let address = fake.address();
+        Self { stage, operator, address, name: "w".to_owned(), fake: Some(fake) }
+    }
+
+    /// Sets the fake Vault up and starts the rest.
+    pub async fn run(self) -> Self {
+        let database = Database { plugin: "none", config: json!({}), creation: "" };
         // Its TokenReview is in the fake itself.
-        let world = Self { stage, operator, address, name: "w".to_owned(), fake: Some(fake) };
-        world.started("https://kubernetes.default.svc", &database).await
+        self.started("https://kubernetes.default.svc", &database).await
     }
 
     /// A world on a Vault that runs; `host` answers its TokenReviews with `stage`'s cluster.

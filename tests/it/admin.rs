@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::cases::world::World;
 
-async fn get(world: &World, path: &str) -> (u16, String) {
+pub async fn get(world: &World, path: &str) -> (u16, String) {
     let url = format!("http://{}{path}", world.stage.driver().unwrap().admin());
     let answer =
         reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();

@@ -15,11 +15,17 @@ mod canary;
 mod cases;
 mod configuration;
 mod demo;
+mod failpoints;
 mod faults;
 mod house;
+mod keeper;
+mod many;
 mod publish;
 mod readers;
+mod rotation;
 mod semantics;
+mod state;
+mod takeover;
 mod tenants;
 
 /// The cases that OpenBao is tested with as well, on the fake Vault.
