@@ -15,6 +15,7 @@
 )]
 
 mod node;
+mod outlive;
 mod reader;
 
 use std::path::Path;
@@ -22,13 +23,17 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 /// A figure, and what it must not exceed.
-const TARGETS: [(&str, f64); 6] = [
+const TARGETS: [(&str, f64); 10] = [
     ("warm_read_ratio_1t", 20.0),
     ("first_read_ratio", 1.3),
     ("publish_p50_ms", 5.0),
     ("publish_500_s", 2.0),
     ("rss_per_volume_kib", 64.0),
     ("idle_cpu_pct", 0.2),
+    ("restart_250_ms", 200.0),
+    ("restart_250_vault_requests", 0.0),
+    ("rss_keeper_500_mib", 3.0),
+    ("rss_250_both_mib", 40.0),
 ];
 /// One more, below the others because it has a unit of its own.
 const START: (&str, f64) = ("start_ms", 100.0);
@@ -43,13 +48,13 @@ fn main() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let figures = runtime.unwrap().block_on(node::measure(&words));
     let mut object = Map::new();
-    println!("{:<24} {:>12} {:>10}", "figure", "measured", "target");
+    println!("{:<28} {:>12} {:>10}", "figure", "measured", "target");
     for (name, value) in figures {
         let target =
             TARGETS.iter().chain([&START]).find(|(had, _)| *had == name).map(|(_, most)| *most);
         let shown = target.map_or("-".to_owned(), |most| format!("<= {most}"));
         let missed = if target.is_some_and(|most| value > most) { "  MISSED" } else { "" };
-        println!("{name:<24} {value:>12.3} {shown:>10}{missed}");
+        println!("{name:<28} {value:>12.3} {shown:>10}{missed}");
         object.insert(name, Value::from((value * 1000.0).round() / 1000.0));
     }
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("bench.json");

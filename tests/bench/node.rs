@@ -18,17 +18,17 @@ use crate::reader::median;
 /// Volumes of one node in the large measurement.
 const MANY: u32 = 500;
 /// Calls that kubelet has under way at a time.
-const PARALLEL: usize = 16;
+pub const PARALLEL: usize = 16;
 /// Files of the volume for first reads.
 const FIRSTS: usize = 200;
 
-type Figures = Vec<(String, f64)>;
+pub type Figures = Vec<(String, f64)>;
 
-struct Node {
+pub struct Node {
     address: String,
-    stage: Stage,
+    pub stage: Stage,
     /// What answers at the address.
-    _vault: Vault,
+    vault: Vault,
 }
 
 enum Vault {
@@ -66,8 +66,14 @@ pub async fn measure(words: &[String]) -> Figures {
     if wanted(&["publish_p50_ms", "publish_p99_ms"]) {
         figures.extend(publish(&node().await).await);
     }
-    if wanted(&["publish_500_s", "rss_per_volume_kib", "threads", "idle_cpu_pct"]) {
+    let of_many =
+        ["publish_500_s", "rss_per_volume_kib", "threads", "idle_cpu_pct", "rss_keeper_500_mib"];
+    if wanted(&of_many) {
         figures.extend(many(&node().await).await);
+    }
+    let outlive = ["restart_250_ms", "restart_250_vault_requests", "rss_250_both_mib"];
+    if wanted(&outlive) {
+        figures.extend(crate::outlive::measure().await);
     }
     if wanted(&["start_ms"]) {
         let mut starts = Vec::new();
@@ -79,7 +85,17 @@ pub async fn measure(words: &[String]) -> Figures {
     figures
 }
 
-async fn node() -> Node {
+impl Node {
+    /// The fake Vault.
+    pub fn fake(&self) -> &FakeVault {
+        match &self.vault {
+            Vault::Fake(fake) => fake,
+            Vault::OpenBao(_) => panic!("this is measured on the fake Vault"),
+        }
+    }
+}
+
+pub async fn node() -> Node {
     let fake = FakeVault::start().await.unwrap();
     let address = fake.address();
     set_up(address, Vault::Fake(fake)).await
@@ -139,10 +155,10 @@ async fn set_up(address: String, vault: Vault) -> Node {
         ))
         .unwrap();
     stage.start().await.unwrap();
-    Node { address, stage, _vault: vault }
+    Node { address, stage, vault }
 }
 
-fn volume(node: &Node, number: u32, more: &[(&str, &str)]) -> InlineVolume {
+pub fn volume(node: &Node, number: u32, more: &[(&str, &str)]) -> InlineVolume {
     let mut attributes = vec![("role", "app"), ("f0/secret", "bench/s0"), ("f0/field", "v")];
     attributes.extend(more);
     node.stage.volume(number, &attributes).unwrap()
@@ -225,7 +241,7 @@ async fn publish(node: &Node) -> Figures {
 }
 
 /// A line of `/proc/<pid>/status`, as a number.
-fn status(pid: u32, key: &str) -> f64 {
+pub fn status(pid: u32, key: &str) -> f64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find(|line| line.starts_with(key)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
@@ -264,6 +280,7 @@ async fn many(node: &Node) -> Figures {
     // Not a wait for something: the ten seconds are what is measured.
     tokio::time::sleep(Duration::from_secs(10)).await;
     let idle = (cpu(pid) - busy) / 10.0 * 100.0;
+    let keeper = status(node.stage.keeper().unwrap().pid(), "VmRSS:") / 1024.0;
     let began = Instant::now();
     for volume in &volumes {
         kubelet.unpublish(&volume.id, &volume.target).await.unwrap();
@@ -273,6 +290,7 @@ async fn many(node: &Node) -> Figures {
         ("rss_per_volume_kib".to_owned(), resident),
         ("threads".to_owned(), threads),
         ("idle_cpu_pct".to_owned(), idle),
+        ("rss_keeper_500_mib".to_owned(), keeper),
         ("unpublish_500_s".to_owned(), began.elapsed().as_secs_f64()),
     ]
 }
