@@ -36,7 +36,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::volume::keeping::{Deposit, Keeping};
 
 /// How long the keeper may take for an answer before it is taken for gone.
-pub(crate) const ANSWER: Duration = Duration::from_millis(500);
+pub(crate) const ANSWER: Duration = Duration::from_secs(1);
 /// Where in an entry of a volume its parts are.
 const DEVICE: usize = 0;
 const MANIFEST: usize = 1;
@@ -174,11 +174,11 @@ impl Inner {
         self.right.load().as_ref().map_or(0, |right| right.epoch)
     }
 
-    /// Tells the figures and whoever waits.
-    fn is_connected(&self, connected: bool) {
+    /// Tells the figures and whoever waits; returns what was so before.
+    fn is_connected(&self, connected: bool) -> bool {
         *self.since.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.now();
         self.metrics.set_keeper(connected, self.epoch());
-        self.connected.send_replace(connected);
+        self.connected.send_replace(connected)
     }
 }
 

@@ -102,7 +102,12 @@ impl Link {
         };
         self.lock(path);
         self.inner.right.store(Some(Arc::new(Right { page, epoch })));
-        self.deposit(path, epoch)?;
+        // A keeper that is slow is still ours: the end of this connection would be the end of this process.
+        while let Err(error) = self.deposit(path, epoch) {
+            if !is_slow(&error) || self.inner.stop.is_cancelled() {
+                return Err(error);
+            }
+        }
         let first = !std::mem::replace(&mut self.taken, true);
         tracing::info!(epoch, first, "the keeper is there, and the epoch is ours");
         self.inner.is_connected(true);
@@ -154,13 +159,26 @@ impl Link {
             // A beat says that the loop which answers kubelet and readers turns, not that this thread does.
             let (pulse, now) = (self.inner.pulse.load(Ordering::Acquire), self.inner.clock.now());
             if pulse != self.pulse && now.saturating_since(beaten) >= BEAT {
-                holder.beat(epoch)?;
                 (self.pulse, beaten) = (pulse, now);
+                match holder.beat(epoch) {
+                    Ok(()) => {}
+                    // It is not left for that: when it hears us again, it must find us here, or it takes us for dead.
+                    Err(error) if is_slow(&error) => self.inner.table().disconnect(),
+                    Err(error) => return Err(error),
+                }
             }
             if !self.inner.table().is_connected() {
-                self.inner.is_connected(false);
-                self.deposit(path, epoch)?;
-                self.inner.is_connected(true);
+                if self.inner.is_connected(false) {
+                    tracing::warn!("the keeper does not answer");
+                }
+                match self.deposit(path, epoch) {
+                    Ok(()) => {
+                        tracing::info!("the keeper answers again, and has everything");
+                        self.inner.is_connected(true);
+                    }
+                    Err(error) if is_slow(&error) => {}
+                    Err(error) => return Err(error),
+                }
             }
             if self.lock.is_none() {
                 self.lock(path);
@@ -187,6 +205,11 @@ impl Link {
             self.lock = Some(file.into());
         }
     }
+}
+
+/// Whether the keeper may only be slow, or stopped for a while.
+fn is_slow(error: &KeeperError) -> bool {
+    matches!(error, KeeperError::TimedOut)
 }
 
 /// A thread of its own may wait.

@@ -265,6 +265,28 @@ async fn in_clone_mode_a_planned_end_loses_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keeper_that_is_stopped_for_a_while_does_not_take_us_for_dead() {
+    let mut world = World::fake().await;
+    let (_volume, pod) = world.mounted(&USER).await;
+    assert_eq!(world.cat(&pod, "f"), "anna");
+    let keeper = i32::try_from(world.stage.keeper().unwrap().pid()).unwrap();
+    let keeper = rustix::process::Pid::from_raw(keeper).unwrap();
+    rustix::process::kill_process(keeper, Signal::STOP).unwrap();
+    let driver = world.stage.driver().unwrap();
+    driver.logged("the keeper does not answer", Duration::from_secs(10)).unwrap();
+    assert_eq!(world.cat(&pod, "f"), "anna");
+    rustix::process::kill_process(keeper, Signal::CONT).unwrap();
+    let driver = world.stage.driver().unwrap();
+    driver.logged("the keeper answers again", Duration::from_secs(10)).unwrap();
+    assert!(!world.stage.driver_mut().unwrap().has_ended().unwrap(), "{}", world.log());
+    let before = asked(&world);
+    world.stage.kill_driver();
+    world.stage.start_driver(&[]).await.unwrap();
+    assert_eq!(world.cat(&pod, "f"), "anna");
+    assert_eq!(asked(&world), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_keeper_that_restarts_is_not_noticed() {
     let mut world = World::fake().await;
     let (_volume, pod) = world.mounted(&USER).await;
