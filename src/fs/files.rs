@@ -131,6 +131,8 @@ struct State {
     /// Where `..data_tmp` pointed last, and whether it is there.
     pending: u32,
     made: bool,
+    /// Something could not be written down: whoever opens a file waits for the process that acts now.
+    superseded: bool,
 }
 
 impl Files {
@@ -151,6 +153,7 @@ impl Files {
             mover: None,
             pending: FIRST_GENERATION,
             made: false,
+            superseded: false,
         };
         let tree = Tree::new(&spec.files);
         let kept = Kept::none();

@@ -144,17 +144,18 @@ impl Journal {
         self.shelf.as_ref().is_none_or(|shelf| shelf.acts())
     }
 
-    /// Makes the changes, all or none. A process that may no longer act changes nothing.
-    pub fn append(&self, batch: &Batch) {
+    /// Makes the changes, all or none; tells whether it did. A process that may no longer act changes nothing, and
+    /// must not show what it could not write down.
+    pub fn append(&self, batch: &Batch) -> bool {
         if batch.is_empty() {
-            return;
+            return true;
         }
         let mut held = self.open();
         let (Some(open), Some(shelf)) = (held.as_mut(), &self.shelf) else {
-            return;
+            return true;
         };
         if !shelf.acts() {
-            return;
+            return false;
         }
         failpoint::reach("journal.before");
         let mut payload = Vec::new();
@@ -182,6 +183,7 @@ impl Journal {
             }
         }
         failpoint::reach("journal.after");
+        true
     }
 
     /// Moves what there is into a segment of its own: what was replaced or deleted is nowhere any more.

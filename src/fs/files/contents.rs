@@ -23,7 +23,9 @@ impl Files {
         let mut state = self.state();
         let changed: Vec<usize> = contents.iter().map(|(file, ..)| *file).collect();
         let outcome = state.versions.install(contents, now, wall);
-        self.record(&mut state);
+        if !self.record(&mut state) {
+            return Installed::Same;
+        }
         match outcome {
             // After it is written down, and before anybody can see it: a journal that is behind this mark has lost
             // something, and no number may stand for two contents.

@@ -35,7 +35,7 @@ impl Files {
         state.pending = found.pending;
         state.next_snapshot = first_snapshot(epoch);
         self.kept = kept;
-        self.record(&mut self.state());
+        let _ = self.record(&mut self.state());
         Ok(self)
     }
 
@@ -60,10 +60,13 @@ impl Files {
         self.keep(kept)
     }
 
-    /// Writes down what has changed.
-    pub(super) fn record(&self, state: &mut MutexGuard<'_, State>) {
+    /// Writes down what has changed; tells whether it may be shown. What could not be written, because another process
+    /// acts now, is not shown to anybody any more: that process may have another content under the same number.
+    pub(super) fn record(&self, state: &mut MutexGuard<'_, State>) -> bool {
         let batch = state.versions.changes();
-        self.kept.journal.append(&batch);
+        let written = self.kept.journal.append(&batch);
+        state.superseded |= !written;
+        written
     }
 
     /// The names in the volume's root.

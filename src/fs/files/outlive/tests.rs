@@ -18,9 +18,9 @@ use crate::kept::region::{Region, Shelf};
 /// The process that may move `..data`.
 const MOVER: Asker = Asker { tid: 9 };
 
-/// Memory that is there when the process that wrote it is gone.
+/// Memory that is there when the process that wrote it is gone, and whether another process acts.
 #[derive(Default)]
-struct Memory(Mutex<BTreeMap<usize, Vec<u8>>>);
+struct Memory(Mutex<BTreeMap<usize, Vec<u8>>>, std::sync::atomic::AtomicBool);
 
 struct Seen(usize, Vec<u8>, Arc<Memory>);
 
@@ -54,7 +54,7 @@ impl Shelf for Maker {
     fn replace(&self, _: &str, _: &dyn Region) {}
     fn remove(&self, _: &str) {}
     fn acts(&self) -> bool {
-        true
+        !self.0.1.load(std::sync::atomic::Ordering::Acquire)
     }
 }
 
@@ -158,6 +158,27 @@ fn after_a_loss_no_number_stands_for_two_contents() {
     put(&files, 0, text("other"), 2);
     assert_eq!(read(&files, node, 2).unwrap(), "other");
     assert_eq!(open(&files, second, 2).1, Cache::Direct, "the kernel's pages of it are not ours");
+}
+
+#[test]
+fn what_could_not_be_written_down_is_shown_to_nobody() {
+    let (files, memory) = kept();
+    put(&files, 0, text("one"), 0);
+    let node = walk(&files, "db").unwrap();
+    // Another process acts from now on; this one does not know it yet.
+    memory.1.store(true, std::sync::atomic::Ordering::Release);
+    {
+        let mut state = files.state();
+        let contents = vec![(0, text("two"), super::super::tests::from())];
+        state.versions.install(contents, at(1), WALL);
+        assert!(!files.record(&mut state));
+    }
+    let step = files.open(node, INSIDE, at(2), Attempt::First).unwrap();
+    assert!(matches!(step, Step::Fetch { .. }), "it waits for the next server");
+    memory.1.store(false, std::sync::atomic::Ordering::Release);
+    let files = killed(files, &memory);
+    assert_eq!(read(&files, node, 2).unwrap(), "one");
+    assert_eq!(files.generations(), (1, 1), "the mark was not raised");
 }
 
 #[test]
