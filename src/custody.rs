@@ -191,14 +191,14 @@ impl Shelf for Custody {
         Ok(Box::new(Segment::plain(size)?))
     }
 
-    fn replace(&self, name: &str, log: &dyn Region) {
+    fn replace(&self, name: &str, log: &dyn Region) -> bool {
         let copy = log.descriptor().and_then(|descriptor| descriptor.try_clone_to_owned().ok());
-        let Some(copy) = copy else { return };
+        let Some(copy) = copy else { return false };
         // A volume's journal is a part of what is kept of it; a session's is all.
         match name.starts_with("volume/") {
             true => self.0.table().change(name, JOURNAL, copy),
             false => self.0.table().put(name, Vec::new(), vec![copy]),
-        };
+        }
     }
 
     fn remove(&self, name: &str) {

@@ -173,9 +173,17 @@ impl Journal {
                     // The new segment holds the batch before it takes the old one's place.
                     larger.write(payload.expose(), cells);
                     failpoint::reach("journal.moving");
-                    shelf.replace(&self.name, &*larger.region);
+                    let is_held = shelf.replace(&self.name, &*larger.region);
                     failpoint::reach("journal.moved");
-                    wipe(std::mem::replace(open, larger));
+                    if !is_held && !shelf.acts() {
+                        // The old one is what the next driver goes on with: handles are counted there.
+                        return false;
+                    }
+                    let left = std::mem::replace(open, larger);
+                    // A keeper that did not take the new one gives the old one to whoever follows.
+                    if is_held {
+                        wipe(left);
+                    }
                 }
                 Err(error) => {
                     tracing::error!(name = self.name, %error, "no memory for what must outlive this process: a driver that follows will ask Vault anew");
@@ -194,8 +202,11 @@ impl Journal {
         };
         match open.moved(&**shelf, 0) {
             Ok(fresh) if shelf.acts() => {
-                shelf.replace(&self.name, &*fresh.region);
-                wipe(std::mem::replace(open, fresh));
+                let is_held = shelf.replace(&self.name, &*fresh.region);
+                let left = std::mem::replace(open, fresh);
+                if is_held {
+                    wipe(left);
+                }
             }
             Ok(_) | Err(_) => {}
         }

@@ -40,8 +40,9 @@ pub trait Shelf: Send + Sync + 'static {
     /// The kernel has none.
     fn page(&self, size: usize) -> std::io::Result<Box<dyn Region>>;
 
-    /// `log` is the journal of `name` from now on. Returns when the keeper has it, or there is no keeper.
-    fn replace(&self, name: &str, log: &dyn Region);
+    /// `log` is the journal of `name` from now on. Returns when the keeper has it, or cannot be told; tells whether
+    /// it has it. Where it has not, the journal before is what it would give away, and must stay whole.
+    fn replace(&self, name: &str, log: &dyn Region) -> bool;
 
     /// Nothing is kept under `name` any more.
     fn remove(&self, name: &str);

@@ -103,7 +103,9 @@ impl Shelf for Maker {
     fn page(&self, size: usize) -> std::io::Result<Box<dyn Region>> {
         self.segment(size)
     }
-    fn replace(&self, _: &str, _: &dyn Region) {}
+    fn replace(&self, _: &str, _: &dyn Region) -> bool {
+        true
+    }
     fn remove(&self, _: &str) {}
     fn acts(&self) -> bool {
         true

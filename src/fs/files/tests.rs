@@ -250,7 +250,9 @@ impl crate::kept::region::Shelf for Left {
         self.segment(size)
     }
 
-    fn replace(&self, _: &str, _: &dyn crate::kept::region::Region) {}
+    fn replace(&self, _: &str, _: &dyn crate::kept::region::Region) -> bool {
+        true
+    }
 
     fn remove(&self, _: &str) {}
 

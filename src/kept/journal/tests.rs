@@ -9,17 +9,43 @@ use super::*;
 struct Memory {
     replaced: Mutex<Vec<Vec<u8>>>,
     retired: std::sync::atomic::AtomicBool,
+    refuses: bool,
+    left: Left,
+}
+
+/// What segments held when they were let go.
+type Left = Arc<Mutex<Vec<Vec<u8>>>>;
+
+struct Watched(Vec<u8>, Left);
+
+impl Region for Watched {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+    fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        None
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.1.lock().unwrap().push(std::mem::take(&mut self.0));
+    }
 }
 
 impl Shelf for Memory {
     fn segment(&self, size: usize) -> std::io::Result<Box<dyn Region>> {
-        Ok(Box::new(vec![0; size]))
+        Ok(Box::new(Watched(vec![0; size], Arc::clone(&self.left))))
     }
     fn page(&self, size: usize) -> std::io::Result<Box<dyn Region>> {
         self.segment(size)
     }
-    fn replace(&self, _: &str, log: &dyn Region) {
+    fn replace(&self, _: &str, log: &dyn Region) -> bool {
         self.replaced.lock().unwrap().push(log.bytes().to_vec());
+        !self.refuses
     }
     fn remove(&self, _: &str) {}
     fn acts(&self) -> bool {
@@ -90,6 +116,30 @@ fn a_full_one_moves_whole_and_old_memory_is_wiped() {
     let last = shelf.replaced.lock().unwrap().last().unwrap().clone();
     let last = Journal::reopen("j", Arc::new(Memory::default()), Box::new(last)).unwrap();
     assert_eq!(plain(&last)[b"pinned".as_slice()].1, Some(2));
+}
+
+/// A journal with an open handle moves; returns what its first segment held when it was let go.
+fn left_by_a_move(refuses: bool) -> Vec<u8> {
+    let shelf = Arc::new(Memory { refuses, ..Memory::default() });
+    let journal = Journal::create("j", Arc::clone(&shelf) as Arc<dyn Shelf>).unwrap();
+    let mut batch = Batch::new();
+    batch.put_cell("pinned", value("kept"));
+    journal.append(&batch);
+    journal.add(b"pinned", 2);
+    let mut batch = Batch::new();
+    batch.put("large", SecretBytes::new(vec![7; 2 * SMALLEST]));
+    assert!(journal.append(&batch));
+    let left = shelf.left.lock().unwrap();
+    assert_eq!(left.len(), 1);
+    left[0].clone()
+}
+
+#[test]
+fn what_a_keeper_still_gives_away_stays_whole() {
+    assert!(left_by_a_move(false).iter().all(|byte| *byte == 0));
+    let found = left_by_a_move(true);
+    let found = Journal::reopen("j", Arc::new(Memory::default()), Box::new(found)).unwrap();
+    assert_eq!(plain(&found)[b"pinned".as_slice()], (b"kept".to_vec(), Some(2)));
 }
 
 #[test]

@@ -51,7 +51,9 @@ impl Shelf for Maker {
     fn page(&self, size: usize) -> std::io::Result<Box<dyn Region>> {
         Ok(Box::new(Seen(1, vec![0; size], Arc::clone(&self.0))))
     }
-    fn replace(&self, _: &str, _: &dyn Region) {}
+    fn replace(&self, _: &str, _: &dyn Region) -> bool {
+        true
+    }
     fn remove(&self, _: &str) {}
     fn acts(&self) -> bool {
         !self.0.1.load(std::sync::atomic::Ordering::Acquire)
